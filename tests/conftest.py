@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from millrace.settings import load_settings
 
 from tests.distribution import OneStackScheduling, make_scheduler, put_slow_first
@@ -23,9 +24,20 @@ os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
 # Tests make many objects and few cycles, beside a million that stay: collecting took 7 % of the time of two files.
 gc.set_threshold(100_000, 50, 100)
 
-# Half of Hypothesis' own number for tests that state none; `FUZZ_EXAMPLES=4000` is for long runs.
-settings.register_profile("suite", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50")))
+# Hypothesis draws the same examples in every run, whatever the machine's speed: a change fails by its own fault alone.
+# Half of Hypothesis' own number for tests that state none. `FUZZ_EXAMPLES=4000` is for long runs, each with others.
+FUZZ_EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+settings.register_profile(
+    "suite",
+    max_examples=int(FUZZ_EXAMPLES or "50"),
+    derandomize=FUZZ_EXAMPLES is None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("suite")
+if FUZZ_EXAMPLES is None:
+    # Else it draws constants of the modules that are imported, and those differ between processes of the suite.
+    providers._get_local_constants = lambda: providers._local_constants
 
 TESTS = Path(__file__).parent
 
@@ -60,9 +72,10 @@ def _is_loopback(host: str) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     put_slow_first(items)
     # Emulators have threads and clocks of their own: these tests run once more when they fail, and the summary says so.
+    # They first get time to come to rest. Unit tests run once: what one leaves in its process could hide its fault.
     for item in items:
         if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "integration"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneStackScheduling:

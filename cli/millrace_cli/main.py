@@ -14,6 +14,7 @@ from millrace_cli.commands import (
     cost,
     datasets,
     demo,
+    dora,
     feedback,
     keys,
     local,
@@ -61,6 +62,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     "Operate": {
         "verify": verify.verify,
         "cost": cost.cost,
+        "dora": dora.dora,
         "gc": versions.gc,
         "delete": models.delete,
         "keys": keys.app,

@@ -21,7 +21,7 @@ from millrace.monitoring.monitor import (
 )
 from millrace.monitoring.serving_health import RecordedServing
 from millrace.observability import log_invocation, logger
-from millrace.releases.reminder import remind_of_release
+from millrace.releases.driver import remind_of_release
 from millrace.settings import CostSettings, MonitoringSettings, load_settings
 
 

@@ -5,7 +5,7 @@ Plain frozen dataclasses; :mod:`millrace.registry` stores them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from millrace.errors import ModelDeletedError
@@ -286,14 +286,26 @@ class Release:
     stage_since: datetime | None = None
     revision: int = 0  # grows with every change
     evidence: Mapping[str, Any] = field(default_factory=dict)  # see :mod:`millrace.releases.evidence`
+    #: Points in time, oldest first, at most two hundred: ``at``, ``stage``, ``weight``, ``log_e`` by guard and the
+    #: number of ``requests`` so far by arm.
+    history: tuple[Mapping[str, Any], ...] = ()
     decision: str = ""  # the last one, a sentence
     decided_at: datetime | None = None
     ended_at: datetime | None = None
+
+    def decide_at(self, now: datetime) -> datetime:
+        """Return the timestamp of the next decision: now, but later than the last one, because clocks differ."""
+        return now if self.decided_at is None else max(now, self.decided_at + timedelta.resolution)
 
     @property
     def is_active(self) -> bool:
         """True while requests are routed by it."""
         return self.status in ("running", "paused")
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions that it needs: the champion that it began with, and every candidate."""
+        return self.baseline, self.candidate, *self.spec.versions
 
     @property
     def spec(self) -> ReleaseSpec:
@@ -302,8 +314,8 @@ class Release:
 
     @property
     def weight(self) -> float:
-        """Share of the requests that the candidate is assigned, from 0 to 1."""
-        return self.spec.weights[self.stage] if self.is_active else 0.0
+        """Share of the requests that the candidate is assigned, from 0 to 1; of a completed release all of them."""
+        return self.spec.weights[self.stage] if self.is_active else float(self.status == "completed")
 
     def plan(self) -> RoutingPlan:
         """Return the routing plan of the present stage."""

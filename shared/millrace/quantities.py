@@ -12,6 +12,7 @@ _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-6, 1e15
 _DIGITS = 4
 #: An amount from which cents are exact enough.
 _DIME = 0.1
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
 #: Unicode's minus, and blanks that may stand between digits or before a unit.
@@ -98,10 +99,27 @@ def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False,
     return written.rstrip("0").rstrip(".") if decimals else written
 
 
+def format_duration(seconds: float) -> str:
+    """Format a duration by its two largest units: ``45 s``, ``34 min``, ``5 h 20 min``, ``2 d 4 h``."""
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    for unit, name, smaller, its_name in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min")):
+        if seconds >= unit:
+            whole = round(seconds / smaller)
+            first, rest = divmod(whole, round(unit / smaller))
+            return f"{first} {name} {rest} {its_name}" if rest else f"{first} {name}"
+    return f"{seconds / _MINUTE:.0f} min"
+
+
 def format_usd(usd: float) -> str:
     """Format an amount: to the cent from a dime on, with two significant digits below."""
     digits = 2 if abs(usd) >= _DIME or not usd else min(6, 1 - math.floor(math.log10(abs(usd))))
     return f"{usd:,.{digits}f}"
+
+
+def format_share(share: float) -> str:
+    """Format a share from 0 to 1 in percent: ``25 %``."""
+    return f"{100 * share:.4g} %"
 
 
 def format_range(low: float, high: float, *, is_date: bool = False) -> str:

@@ -3,6 +3,7 @@
 import operator
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 from millrace.ports import (
@@ -54,6 +55,10 @@ def _check_change(change: StoreChange) -> None:
     written = change.item if isinstance(change, Put) else change.set if isinstance(change, Update) else {}
     if sum(map(_size, written.values())) > _MAX_ITEM:
         raise RefusedByDynamoDBError(f"{change!r:.80}")
+    if isinstance(change, Update):
+        paths = [path if isinstance(path, tuple) else (path,) for path in (*change.set, *change.remove)]
+        if any(one[: len(other)] == other for one, other in permutations(paths, 2)):
+            raise RefusedByDynamoDBError(f"two document paths overlap: {paths}")
 
 
 class MemoryRegistryStore:

@@ -136,6 +136,20 @@ def test_a_canary_advances_on_its_traffic_and_becomes_the_champion(world):
     _, described = world.application.get(f"/models/{MODEL}/releases", "/models/{model}/releases", {"model": MODEL})
     (release,) = described["releases"]
     assert (release["status"], release["release_id"]) == ("completed", started["release_id"])
+    path = f"/models/{MODEL}/releases/{release['release_id']}"
+    parameters = {"model": MODEL, "release_id": release["release_id"]}
+    _, page = world.application.get(path, "/models/{model}/releases/{release_id}", parameters)
+    assert [(change["action"], change["weight"]) for change in page["changes"]] == [
+        ("release_started", None),
+        ("release_advanced", 0.6),
+        ("model_promoted", None),
+        ("release_completed", None),
+    ]
+    assert page["changes_complete"]
+    for route, named in (("/dora", {}), ("/models/{model}/dora", {"model": MODEL})):
+        _, dora = world.application.get(route.format(**named), route, named)
+        newest = dora["models"][0]["history"][-1]
+        assert (newest["version"], newest["release_id"]) == (2, release["release_id"])
     names = [name for name, _ in world.application.published_events()]
     assert [name for name in names if name.startswith("Release")] == [
         "ReleaseStarted",

@@ -32,7 +32,7 @@ PREDICTIONS = (
 )
 FEEDBACK = r"POST /models/[^/]+/feedback"
 STATE = r"GET /|GET /(ping|health|version|v2|v2/health/\w+)"
-READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verification)?|GET /cost"
+READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verification)?|GET /(cost|dora)"
 #: The requests that each may send, as one pattern over "METHOD /path".
 REQUESTS = {
     "DataScientistPolicy": (

@@ -1,6 +1,7 @@
 """What a user may say about a model, and how every mistake in it is named."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +207,22 @@ class TestBudget:
         ({"strategy": "canary", "steps": [0.1, 99.9]}, (0.001, 0.999)),
         ({"strategy": "linear"}, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
         ({"strategy": "linear", "steps": {"start": 20, "by": 40}}, (0.2, 0.6)),
+        ("blue_green", (0.0, 1.0)),
+        ("shadow", (0.0,)),
+        ({"strategy": "canary", "steps": [50], "shadow_first": "24h"}, (0.0, 0.5)),
+        ({"strategy": "ab_test", "reward": "converted"}, (0.5,)),
+        ({"strategy": "bandit", "reward": {"low": 0, "high": 9.5}, "versions": [7, 8]}, (0.25,)),
     ],
 )
 def test_steps_of_a_release_are_shares_and_survive_its_document(release, weights):
     spec = ModelSpec.parse({"release": release})
     assert spec.release.weights == pytest.approx(weights)
     assert ModelSpec.read_stored(yaml.safe_load(spec.model_dump_json())) == spec
+
+
+def test_a_stage_may_last_no_time_at_all():
+    release = ModelSpec.parse({"release": {"strategy": "canary", "bake": "0m"}}).release
+    assert release.bake_time == timedelta()
 
 
 @pytest.mark.parametrize(
@@ -233,6 +244,28 @@ def test_steps_of_a_release_are_shares_and_survive_its_document(release, weights
         ({"strategy": "canary", "guards": {"errors": {"ratio": 0.5}}}, "release.guards.errors.ratio", "1"),
         ({"strategy": "canary", "max_duration": "10m"}, "release.max_duration", "1h to 60d"),
         ({"strategy": "canary", "on_undecided": "cry"}, "release.on_undecided", "'hold'"),
+        ({"strategy": "canary", "steps": [5, float("nan")]}, "release.steps", "number of percent"),
+        ({"strategy": "canary", "steps": [float("inf")]}, "release.steps", "number of percent"),
+        ({"strategy": "linear", "steps": {"start": float("nan")}}, "release.steps.LinearSteps", "finite"),
+        ({"strategy": "blue_green", "steps": [5]}, "release", "has no steps"),
+        ({"shadow_first": "1d"}, "release", "write strategy: shadow"),
+        ({"strategy": "canary", "shadow_first": "1m"}, "release.shadow_first", "from 1h to 60d"),
+        (
+            {"strategy": "canary", "guards": {"quality": {"drop": 0.1}}},
+            "release.guards",
+            "belongs to the guard estimate",
+        ),
+        ({"strategy": "canary", "guards": {"quality": {"ratio": 2}}}, "release.guards", "errors and slow"),
+        ({"strategy": "canary", "guards": {"quality": {"metric": "roc_auc"}}}, "release.guards", "row by row"),
+        ({"strategy": "shadow", "guards": {"quality": None}}, "release", "do not switch quality off"),
+        ({"strategy": "bandit", "reward": "accuracy"}, "release.reward", "a sixth of the labels"),
+        ({"strategy": "ab_test"}, "release", "needs a reward"),
+        ({"strategy": "canary", "reward": "converted"}, "release", "strategy: ab_test"),
+        ({"strategy": "ab_test", "reward": {"low": 3}}, "release.reward", "both bounds"),
+        ({"strategy": "ab_test", "reward": "yes", "steps": [5, 10]}, "release", r"\[50\]"),
+        ({"strategy": "bandit", "reward": "yes", "versions": [7, 7]}, "release.versions", r"write \[7\]"),
+        ({"strategy": "bandit", "reward": "yes", "versions": [7, 8], "floor": 40}, "release", "25 at most"),
+        ({"strategy": "canary", "versions": [7]}, "release", "strategy: bandit"),
     ],
 )
 def test_a_release_that_cannot_be_is_refused_with_a_remedy(release, field, remedy):

@@ -1,18 +1,26 @@
-"""`millrace release start | show | pause | resume | promote | abort`: release a version gradually."""
+"""`millrace release start | show | watch | pause | resume | promote | abort`: release a version gradually."""
 
-import math
+import tempfile
+import webbrowser
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from millrace.quantities import format_share
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import INTERRUPTED, RefusedError
 from millrace_cli.options import ModelName, Reason, StackSession, VersionNumber, uses_stack
-from millrace_cli.output import facts_table, format_timestamp, format_value, make_table
+from millrace_cli.output import format_timestamp, make_table, out, say
+from millrace_cli.release_progress import ACTIVE, ReleaseProgress, draw_release, follow_release
 
 app = typer.Typer(no_args_is_help=True, help="Release versions gradually, and return from them.")
 
-_PERCENT = 100
+#: A release changes every few minutes: polls of other commands for one of this.
+_POLLS = 5
 ReleaseId = Annotated[
     str | None, typer.Argument(metavar="[RELEASE]", help="Id of a release (default: the active one, else the newest).")
 ]
@@ -54,13 +62,66 @@ def start(
 
 @app.command()
 @uses_stack
-def show(session: StackSession, model: ModelName, release: ReleaseId = None) -> None:
-    """Show the releases of a model, and the evidence of one."""
+def show(
+    session: StackSession,
+    model: ModelName,
+    release: ReleaseId = None,
+    *,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the HTML page of the release to this file.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the HTML page of the release.")] = False,
+) -> None:
+    """Show the releases of a model, and the stages and the evidence of one."""
     with session.api() as api:
-        if release is not None:
-            session.show(api.get(f"/models/{model}/releases/{release}"), _describe_release)
-        else:
-            session.show(api.get(f"/models/{model}/releases"), _describe_releases)
+        if report is None and not browser:
+            path = f"/models/{model}/releases" + (f"/{release}" if release else "")
+            session.show(api.get(path), _describe_releases if release is None else _draw)
+            return
+        found = _find_release(api, model, release)
+        document = api.get(f"/models/{model}/releases/{found['release_id']}")
+    if session.as_json:
+        session.show(document, _draw)
+    file = report or Path(tempfile.mkdtemp(prefix="millrace-")) / f"{document['release_id']}.html"
+    _save_page(document, file)
+    say(f"saved the page: {file}")
+    if browser:
+        webbrowser.open(file.resolve().as_uri())
+
+
+def _draw(release: dict[str, Any]) -> RenderableType:
+    return draw_release(release, datetime.now(UTC))
+
+
+def _save_page(release: dict[str, Any], file: Path) -> None:
+    from millrace.reports import render_release_page  # noqa: PLC0415  # templates load slowly
+
+    page = render_release_page(release, datetime.now(UTC))
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be written: {error.strerror}") from error
+
+
+@app.command("watch")
+@uses_stack
+def watch_release(session: StackSession, model: ModelName, release: ReleaseId = None) -> None:
+    """Show a release and its evidence as they change, until it ends; Ctrl-C leaves the release alone.
+
+    Exit code 2: it did not complete.
+    """
+    poll_seconds = _POLLS * session.target.poll_seconds
+    with session.api() as api:
+        first = _find_release(api, model, release)
+        try:
+            with ReleaseProgress(out, as_json=session.as_json) as progress:
+                for one in follow_release(api, first, poll_seconds):
+                    progress.show(one)
+        except KeyboardInterrupt:
+            say(f"release {first['release_id']} goes on; watch it again: millrace release watch {model}")
+            raise typer.Exit(INTERRUPTED) from None
+    if one["status"] != "completed":
+        raise typer.Exit(RefusedError.exit_code)
 
 
 @app.command()
@@ -97,6 +158,17 @@ def _change(session: StackSession, model: str, action: str, reason: str) -> None
         session.show(document, _describe_result)
 
 
+def _find_release(api: ApiClient, model: str, release: str | None) -> dict[str, Any]:
+    """Return a release by its id: by default the active one, else the newest."""
+    if release is not None:
+        return api.get(f"/models/{model}/releases/{release}")
+    releases: list[dict[str, Any]] = api.get(f"/models/{model}/releases")["releases"]
+    if not releases:
+        way = f"choose a version to start one with: millrace models {model}"
+        raise RefusedError(f"{model} has had no release", way)
+    return releases[0]
+
+
 def _read_step(text: str) -> float:
     try:
         return float(text)
@@ -104,16 +176,13 @@ def _read_step(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no number of percent: write --steps 5,25,50") from error
 
 
-def _share(weight: float) -> str:
-    return f"{weight * _PERCENT:.4g} %"
-
-
 def _describe_result(result: dict[str, Any]) -> Text:
     release, outcome = result["release"], result["outcome"]
     said = "was so already" if outcome == "already" else outcome
-    served = f"version {release['candidate']} at {_share(release['weight'])}, the rest by version {release['baseline']}"
+    share = format_share(release["weight"])
+    served = f"version {release['candidate']} at {share}, the rest by version {release['baseline']}"
     ended = f"{release['status']}: {release['decision']}"
-    is_active = release["status"] in ("running", "paused")
+    is_active = release["status"] in ACTIVE
     name = f"{release['model']}: release {release['release_id']} "
     return Text.assemble(name, (said, "bold"), f"; {served if is_active else ended}")
 
@@ -127,7 +196,7 @@ def _describe_releases(document: dict[str, Any]) -> RenderableType:
             one["release_id"],
             one["status"],
             f"{one['baseline']} -> {one['candidate']}",
-            _share(one["weight"]),
+            format_share(one["weight"]),
             format_timestamp(one["started_at"]),
             one["decision"],
         )
@@ -135,38 +204,8 @@ def _describe_releases(document: dict[str, Any]) -> RenderableType:
     ]
     headers = ("release", "status", "versions", "share", "started", "last decision")
     parts: list[RenderableType] = [make_table(f"releases of {document['model']}", headers, rows)]
-    if releases[0]["status"] in ("running", "paused"):
-        parts.append(_describe_release(releases[0]))
+    if releases[0]["status"] in ACTIVE:
+        parts.append(_draw(releases[0]))
     if pending := document.get("pending_candidate"):
         parts.append(Text(f"version {pending['version']} waits for the active release to end"))
     return Group(*parts)
-
-
-def _describe_release(release: dict[str, Any]) -> RenderableType:
-    steps = ", ".join(_share(step) for step in release["steps"])
-    requests = release["stage_requests"]
-    facts = facts_table(
-        [
-            ("release", release["release_id"]),
-            ("status", release["status"]),
-            ("versions", f"{release['candidate']} beside {release['baseline']}"),
-            ("stage", f"{release['stage'] + 1} of {len(release['steps'])} ({steps}), at {_share(release['weight'])}"),
-            ("stage since", format_timestamp(release["stage_since"])),
-            ("requests evaluated", f"{requests['candidate']} of the candidate, {requests['champion']} of the champion"),
-            ("slow", f"over {format_value(release['slow_over_ms'])} ms"),
-            ("last decision", release["decision"]),
-        ]
-    )
-    limit = math.log(max(1, len(release["guards"])) / release["alpha"])
-    rows = [
-        (
-            guard["guard"],
-            f"{guard['candidate_bad']} of {guard['candidate_requests']}",
-            f"{guard['champion_bad']} of {guard['champion_requests']}",
-            f"{math.exp(min(guard['log_e'], 50)):.3g}",
-            f"{math.exp(limit):.3g}",
-        )
-        for guard in release["guards"]
-    ]
-    headers = ("guard", "candidate", "champion", "e-value", "rolls back at")
-    return Group(facts, make_table("guards", headers, rows))

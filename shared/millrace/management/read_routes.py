@@ -13,6 +13,7 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
+from millrace.management.deployments import describe_dora, read_since
 from millrace.management.stack_costs import describe_costs
 from millrace.monitoring.alerts import describe_actions
 from millrace.monitoring.report import MonitoringReport
@@ -37,6 +38,7 @@ from millrace.registry.queries import (
     list_versions,
     read_timestamp,
 )
+from millrace.releases.changes import describe_changes
 from millrace.releases.control import describe_release, describe_releases, find_release
 from millrace.triggers.requests import REFUSED_UPLOADS
 
@@ -90,8 +92,9 @@ def _get_history(call: Call, model: str) -> dict[str, Any]:
 
 
 def _get_release(call: Call, model: str, release_id: str) -> dict[str, Any]:
-    """Return a release, or the active one."""
-    return describe_release(find_release(call.existing(model), release_id, call.registry))
+    """Return a release, or the active one, with its changes."""
+    release = find_release(call.existing(model), release_id, call.registry)
+    return describe_release(release) | describe_changes(release, call.registry, call.now)
 
 
 def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:
@@ -140,8 +143,20 @@ def _get_costs(call: Call) -> dict[str, Any]:
     )
 
 
+def _get_dora(call: Call, model: str | None = None) -> dict[str, Any]:
+    """Return the DORA metrics since the query's ``since``, of the stack or of one model."""
+    return describe_dora(
+        read_since(call.request.parameter("since"), call.now),
+        call.now,
+        registry=call.registry,
+        model=call.existing(model) if model else None,
+        after=call.request.parameter("after") or "",
+    )
+
+
 _READS: Mapping[str, Callable[..., Any]] = {
     "/cost": _get_costs,
+    "/dora": _get_dora,
     "/models": lambda call: list_models(call.registry, _page(call, MAX_MODELS)),
     "/models/<model>": lambda call, model: call.registry.get_state(model),
     "/models/<model>/spec": lambda call, model: describe_spec(model, call.registry),
@@ -154,6 +169,7 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/versions/<version>/card": lambda call, model, version: describe_card(
         model, version, **call.stores
     ),
+    "/models/<model>/dora": _get_dora,
     "/models/<model>/history": _get_history,
     "/models/<model>/releases": lambda call, model: describe_releases(call.existing(model), call.registry),
     "/models/<model>/releases/<release_id>": _get_release,

@@ -101,9 +101,8 @@ def collect(
     versions = {version.version: version for version in registry.list_versions(model)}
     oldest_move = audit.now - timedelta(days=retention.retired_days)
     release = find_active_release(state, registry)
-    in_use = frozenset({release.baseline, release.candidate} if release else ()) | _moved_since(
-        state, oldest_move, registry
-    )
+    waiting = {state.pending_candidate["version"]} if state.pending_candidate else set[int]()
+    in_use = frozenset({*waiting, *(release.versions if release else ())}) | _moved_since(state, oldest_move, registry)
     garbage = find_garbage(state, versions, in_use, retention, audit.now)
     found = list(_objects_of_versions(model, garbage, model_store))
     found += _objects_of_runs(model, garbage, audit.now - timedelta(days=retention.run_days), registry, model_store)

@@ -6,7 +6,15 @@ from datetime import datetime
 from typing import Any, Literal
 
 from millrace.card import Artifact
-from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome, describe_deletion
+from millrace.entities import (
+    FINISHED_STATUSES,
+    AliasMove,
+    ModelState,
+    ModelVersion,
+    Release,
+    VersionOutcome,
+    describe_deletion,
+)
 from millrace.errors import (
     AliasConflictError,
     ArtifactIntegrityError,
@@ -94,8 +102,11 @@ def promote(
     registry: Registry,
     model_store: ObjectStore,
     expected_champion: int | None = None,
+    completing: Release | None = None,
 ) -> ChampionChange:
     """Make ``version`` the champion; a challenger of that number loses its alias.
+
+    ``completing`` is the release that this was decided on: nothing is done when anybody has changed it since.
 
     Raises
     ------
@@ -104,7 +115,8 @@ def promote(
     UnfitVersionError
         When it is retired or not stored as it was registered.
     ConflictError
-        When it waits for an approval, the champion is not the expected one, or an alias moved meanwhile.
+        When it waits for an approval, the champion is not the expected one, or an alias or the release to complete
+        changed meanwhile.
     """
     state = registry.get_state(model)
     state.ensure_not_deleted()
@@ -118,7 +130,7 @@ def promote(
         raise ConflictError(f"version {version} waits for approval: approve or reject run {found.run_id}")
     decided = found.outcome in ("kept", "rejected")
     outcome = AssignOutcome(version, found.outcome, "promoted") if decided else None
-    _move_champion("model_promoted", state, version, audit, registry=registry, outcome=outcome)
+    _move_champion("model_promoted", state, version, audit, registry=registry, outcome=outcome, completing=completing)
     return ChampionChange(model, "promoted", present, version)
 
 
@@ -192,10 +204,12 @@ def _move_champion(
     *,
     registry: Registry,
     outcome: AssignOutcome | None = None,
+    completing: Release | None = None,
 ) -> None:
     details: dict[str, Any] = {"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version}
     entry_id = f"{CHAMPION}-{state.revision + 1}"
-    ends = end_release(state, version, audit, registry, audit.entry(state, entry_id, action, {}).occurred_at)
+    occurred_at = audit.entry(state, entry_id, action, {}).occurred_at
+    ends = end_release(state, version, audit, registry, occurred_at, completing=completing)
     if ends:
         details["release_id"] = ends[0].release_id
     entry = audit.entry(state, entry_id, action, details)
@@ -335,7 +349,7 @@ def retire(model: str, version: int, audit: AuditContext, *, registry: Registry)
     if found.status == "retired":
         return Retirement(model, version, "already")
     release = find_active_release(state, registry)
-    if release is not None and version == release.candidate:
+    if release is not None and version in release.versions[1:]:
         how = f'abort it first: millrace release abort {model} --reason "..."'
         raise ConflictError(f"version {version} of {model!r} is in use by release {release.release_id}; {how}")
     pointing = sorted(alias for alias, pointed in state.aliases.items() if pointed == version)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from millrace.card import CARD, ModelCard
 from millrace.documents import parse_timestamp, to_plain
-from millrace.entities import DatasetRecord, ModelState, ModelVersion, Run
+from millrace.entities import DatasetRecord, LedgerEntry, ModelState, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     FieldError,
@@ -23,6 +23,7 @@ from millrace.layout import evaluation_key, version_key
 from millrace.manifest import SIGNATURE, Signature
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
+from millrace.registry.items import ModelKeys, decode, sortable
 from millrace.registry.store import EntityT, Registry
 from millrace.schema import TableSchema
 
@@ -52,7 +53,7 @@ def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) 
     return {"model": model, "alias": alias, "moves": to_plain(registry.list_alias_moves(model, alias))}
 
 
-def read_timestamp(text: str) -> datetime:
+def read_timestamp(text: str, field: str = "at") -> datetime:
     """Read a timestamp as people write it: ISO 8601, UTC without a time zone; a day is its first second.
 
     Raises ``InvalidInputError`` when it is none.
@@ -60,7 +61,7 @@ def read_timestamp(text: str) -> datetime:
     try:
         return parse_timestamp(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        fault = FieldError("at", "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
+        fault = FieldError(field, "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
         raise InvalidInputError(f"{text[:40]!r} is no timestamp: {fault.message}", [fault]) from error
 
 
@@ -223,6 +224,27 @@ def _list_page(
     page = {"after": request.after, "limit": request.limit, "newest_first": True}
     found, tokens = registry.list_page(entity_class, model, f"{name[:-1].upper()}#", **page)
     return {name: to_plain(found), "next": tokens[-1] if len(tokens) == request.limit else None}
+
+
+class LedgerPart(NamedTuple):
+    """Entries of a ledger from a time on, newest first; incomplete when there are more than were to be read."""
+
+    entries: list[LedgerEntry]
+    is_complete: bool
+
+
+def read_ledger(model: str, registry: Registry, *, since: datetime, until: datetime, most: int) -> LedgerPart:
+    """Return the newest entries of a model from ``since`` to ``until``, at most ``most``."""
+    # Behind the time, a key has the entry's id.
+    last = f"LEDGER#{sortable(until)}~"
+    found: list[LedgerEntry] = []
+    partition = ModelKeys(model).partition
+    for item in registry.store.query(partition, "LEDGER#", up_to=last, newest_first=True, limit=most + 1):
+        entry = decode(LedgerEntry, item)
+        if entry.occurred_at < since:
+            break
+        found.append(entry)
+    return LedgerPart(found[:most], is_complete=len(found) <= most)
 
 
 def find_run(run_id: str, registry: Registry) -> Run:

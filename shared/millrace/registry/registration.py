@@ -284,6 +284,8 @@ def _semantic_version(winner: Winner, registry: Registry, model_store: ObjectSto
 
 
 def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> LedgerEntry:
+    uploads = [dataset["uploaded_at"] for dataset in winner.prepared.get("datasets", ()) if dataset.get("uploaded_at")]
+    newest = {"newest_upload_at": max(uploads, key=datetime.fromisoformat)} if uploads else {}
     return LedgerEntry(
         model=version.model,
         entry_id=f"version-{version.version}-registered",
@@ -299,6 +301,7 @@ def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> L
             "dataset_ids": list(version.dataset_ids),
             "manifest_sha256": version.manifest_sha256,
             "decision": winner.evaluation.decision,
+            **newest,
             **of_incidents(winner.run.incident_ids),
         },
     )

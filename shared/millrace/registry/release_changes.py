@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from millrace.entities import ModelState, Release, ReleaseStatus, VersionOutcome
-from millrace.errors import ReleaseNotFoundError
+from millrace.errors import ConflictError, ReleaseNotFoundError
 from millrace.names import CHALLENGER, CHAMPION
+from millrace.quantities import format_share
 from millrace.registry.items import ModelKeys, decode
-from millrace.registry.ledger import AuditContext
+from millrace.registry.ledger import AuditContext, timestamp_after
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
@@ -53,6 +54,7 @@ def make_release(
     state: ModelState, candidate: int, spec: ReleaseSpec, audit: AuditContext, run_id: str | None = None
 ) -> Release:
     """Return the release of a candidate beside the present champion."""
+    now = timestamp_after(state, audit.now)
     named = f"{state.model}\x1f{state.revision}\x1f{candidate}\x1f{audit.now.isoformat()}"
     release_id = f"r-{audit.now.astimezone(UTC):%Y%m%dT%H%M%S}-{hashlib.sha256(named.encode()).hexdigest()[:8]}"
     return Release(
@@ -61,13 +63,13 @@ def make_release(
         baseline=state.aliases[CHAMPION],
         candidate=candidate,
         policy=spec.dump(),
-        started_at=audit.now,
+        started_at=now,
         started_by=audit.actor,
         reason=audit.reason,
         run_id=run_id,
-        stage_since=audit.now,
-        decision=f"begun with {spec.weights[0]:.4g} of the requests",
-        decided_at=audit.now,
+        stage_since=now,
+        decision=f"begun with {format_share(spec.weights[0])} of the requests",
+        decided_at=now,
     )
 
 
@@ -103,12 +105,12 @@ def introduce(state: ModelState, version: int, spec: ReleaseSpec, audit: AuditCo
     if champion is not None and state.release_id is not None:
         message = f"kept as challenger: it waits for release {state.release_id} to end"
         details: dict[str, object] = {**alias, "release_id": state.release_id, "version": version}
-        return Introduction(
-            "kept", "release_waiting", message, (*as_challenger, WaitForRelease(version, champion)), details
-        )
+        wait = WaitForRelease(version, champion, state.release_id)
+        return Introduction("kept", "release_waiting", message, (*as_challenger, wait), details)
     if champion is not None and spec.strategy != "all_at_once":
         release = make_release(state, version, spec, audit, run_id)
-        message = f"kept as challenger: release {release.release_id} begins with {release.weight:.4g} of the requests"
+        share = format_share(release.weight)
+        message = f"kept as challenger: release {release.release_id} begins with {share} of the requests"
         details = {**alias, **describe_start(release)}
         return Introduction("kept", "release_started", message, (*as_challenger, StartRelease(release)), details)
     details = {"alias": CHAMPION, "from_version": champion, "to_version": version, "run_id": run_id}
@@ -124,22 +126,34 @@ def champion_moves(state: ModelState, version: int) -> tuple[MoveAlias, ...]:
 
 
 def end_release(
-    state: ModelState, version: int | None, audit: AuditContext, registry: Registry, occurred_at: datetime
+    state: ModelState,
+    version: int | None,
+    audit: AuditContext,
+    registry: Registry,
+    occurred_at: datetime,
+    *,
+    completing: Release | None = None,
 ) -> tuple[EndRelease, ...]:
     """Return the end of the active release, if there is one, when ``version`` becomes the champion (None: no version).
 
-    It completes the release when it is its candidate, and supersedes it otherwise.
+    It completes the release when it is its candidate, and supersedes it otherwise. ``completing`` is the release as it
+    was when its completion was decided: whoever has ended, paused or changed it since wins.
+
+    Raises ``ConflictError`` when ``completing`` is not active any more.
     """
-    release = find_active_release(state, registry)
+    if completing is not None and state.release_id != completing.release_id:
+        ended = get_release(state.model, completing.release_id, registry)
+        raise ConflictError(f"release {ended.release_id} of {state.model!r} is over: {ended.status}: {ended.decision}")
+    release = completing or find_active_release(state, registry)
     if release is None:
         return ()
     completed = version == release.candidate
     status: ReleaseStatus = "completed" if completed else "superseded"
     reason = audit.reason if completed else f"superseded by {name_version(version)}: {audit.reason}"
-    entry_audit = AuditContext(audit.actor, reason, occurred_at)
+    entry_audit = AuditContext(audit.actor, reason, release.decide_at(occurred_at))
     details = {**describe_start(release), "stage": release.stage, "evidence": release.evidence}
     entry = entry_audit.entry(state, f"{release.release_id}-{status}", f"release_{status}", details)
-    return (EndRelease(release.release_id, status, entry),)
+    return (EndRelease(release.release_id, status, entry, None if completing is None else completing.revision),)
 
 
 def save_evidence(after: Release, registry: Registry) -> bool:
@@ -150,12 +164,13 @@ def save_evidence(after: Release, registry: Registry) -> bool:
 def change_release(
     state: ModelState, after: Release, action: str, audit: AuditContext, registry: Registry, **details: object
 ) -> None:
-    """Store a release in another stage or status, with the ledger entry.
+    """Store a release in another stage or status, with the ledger entry, which is later than the release's others.
 
     Raises ``ConflictError`` when somebody else changed it or the model's aliases meanwhile.
     """
     facts = {**describe_start(after), "stage": after.stage, "weight": after.weight, **details}
-    entry = audit.entry(state, f"{after.release_id}-{after.revision}", action, facts)
+    decided = AuditContext(audit.actor, audit.reason, after.decided_at or audit.now)
+    entry = decided.entry(state, f"{after.release_id}-{after.revision}", action, facts)
     registry.commit(RegistryTransaction(entry, state.revision, (ChangeRelease(after),)))
 
 

@@ -81,12 +81,14 @@ class ChangeRelease:
 class EndRelease:
     """End the active release, whatever it has come to, because the champion moves or the model is deleted.
 
-    ``entry`` is written after that of the transaction.
+    ``entry`` is written after that of the transaction. With a ``revision`` the release must be as it was then: neither
+    paused nor changed otherwise since.
     """
 
     release_id: str
     status: ReleaseStatus
     entry: LedgerEntry
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class WaitForRelease:
 
     version: int
     champion: int
+    release_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class RegistryTransaction:
                     return (None,)
                 case ChangeRelease(after):
                     return (after.release_id,)
-                case EndRelease(release_id):
+                case EndRelease(release_id) | WaitForRelease(release_id=release_id):
                     return (release_id,)
         moves_champion = any(move.alias == CHAMPION for move in self.moves)
         return (None,) if moves_champion or self.deletion else ()
@@ -227,7 +230,8 @@ def _change_release(change: StartRelease | ChangeRelease | EndRelease, keys: Mod
         return replace_release(change.after)
     values: dict[str, Any] = {"status": change.status, "decision": change.entry.reason, "revision": Plus("revision", 1)}
     values |= dict.fromkeys(("decided_at", "ended_at"), encode_value(change.entry.occurred_at))
-    return Update(keys.item("RELEASE", change.release_id), values)
+    unchanged = () if change.revision is None else (Compare("revision", "=", change.revision),)
+    return Update(keys.item("RELEASE", change.release_id), values, conditions=(Exists(), *unchanged))
 
 
 def replace_release(after: Release) -> Update:
@@ -238,27 +242,30 @@ def replace_release(after: Release) -> Update:
 
 
 #: Fields of a release that change; the others are as it began.
-_CHANGING = ("status", "stage", "stage_since", "revision", "evidence", "decision", "decided_at", "ended_at")
+_CHANGING = (
+    *("status", "stage", "stage_since", "revision"),
+    *("evidence", "history", "decision", "decided_at", "ended_at"),
+)
 
 
 def _release_attributes(changes: tuple[ReleaseChange, ...]) -> tuple[dict[Any, Any], list[Any]]:
     """Return the attributes of the model's state that changes of releases set and remove."""
     values: dict[Any, Any] = {}
-    removed: list[Any] = []
+    removed: dict[Any, None] = {}  # each once: DynamoDB refuses a change that names an attribute twice
     for change in changes:
         match change:
             case StartRelease(release):
                 values |= {"release_id": release.release_id, "routing": release.plan().write()}
-                removed.append("pending_candidate")
+                removed["pending_candidate"] = None
             case ChangeRelease(after) if after.is_active:
                 values["routing"] = after.plan().write()
             case ChangeRelease() | EndRelease():
-                removed += ["release_id", "routing"]
-            case WaitForRelease(version, champion):
+                removed |= dict.fromkeys(("release_id", "routing"))
+            case WaitForRelease(version, champion, _):
                 values["pending_candidate"] = encode_value({"version": version, "champion": champion})
             case EndWait():
-                removed.append("pending_candidate")
-    return values, removed
+                removed["pending_candidate"] = None
+    return values, list(removed)
 
 
 def _change_state(transaction: RegistryTransaction, schema_version: int) -> Update | Check:

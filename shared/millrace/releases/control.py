@@ -1,5 +1,6 @@
 """Control of releases by people: start, pause, resume, abort, promote; and their description."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -7,8 +8,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from millrace.documents import to_plain
-from millrace.entities import Release, ReleaseStatus
-from millrace.errors import ConflictError, ModelNotReadyError, ReleaseNotFoundError
+from millrace.entities import ModelState, Release, ReleaseStatus
+from millrace.errors import ConflictError, ModelNotReadyError, ReleaseNotFoundError, UnfitVersionError
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.ledger import AuditContext
@@ -21,8 +22,9 @@ from millrace.registry.release_changes import (
     list_releases,
 )
 from millrace.registry.store import Registry
-from millrace.releases.evidence import Evidence
+from millrace.releases.evidence import Evidence, count_evidence, guard_ratios
 from millrace.releases.guards import ALPHA
+from millrace.retry import retry
 from millrace.spec.part import invalid_input
 from millrace.spec.release import ReleaseSpec
 
@@ -106,35 +108,68 @@ def change_active_release(
     ReleaseNotFoundError
         When there is none of that id, or none is active.
     ConflictError
-        When it has ended otherwise, or somebody else changed it meanwhile.
+        When it has ended otherwise.
+    UnfitVersionError
+        When the candidate to promote may not serve.
+    ServiceUnavailableError
+        When others keep changing it.
     """
-    state, release = registry.get_state(model), find_release(model, release_id, registry)
-    done: dict[ReleaseAction, ReleaseStatus] = {
-        "pause": "paused",
-        "resume": "running",
-        "abort": "aborted",
-        "promote": "completed",
-    }
-    if release.status == done[action]:
-        return ReleaseResult("already", describe_release(release))
-    if not release.is_active or release.release_id != state.release_id:
-        raise ConflictError(f"release {release.release_id} of {model!r} is over: {release.status}: {release.decision}")
+    found = find_release(model, release_id, registry)
+
+    def attempt() -> ReleaseResult | None:
+        state, release = registry.get_state(model), get_release(model, found.release_id, registry)
+        if release.status == _DONE[action]:
+            return ReleaseResult("already", describe_release(release))
+        if not release.is_active or release.release_id != state.release_id:
+            over = f"release {release.release_id} of {model!r} is over"
+            raise ConflictError(f"{over}: {release.status}: {release.decision}")
+        try:
+            return _change(state, release, action, audit, registry=registry, model_store=model_store)
+        except UnfitVersionError:
+            raise
+        except ConflictError:
+            # A tick stored its evidence in between, or somebody else was faster.
+            if registry.get_state(model).aliases.get(CHAMPION) != release.baseline:
+                raise
+            return None
+
+    return retry(attempt, f"release {found.release_id} of {model!r} keeps being changed by others; try again")
+
+
+_DONE: Mapping[ReleaseAction, ReleaseStatus] = {
+    "pause": "paused",
+    "resume": "running",
+    "abort": "aborted",
+    "promote": "completed",
+}
+
+
+def _change(
+    state: ModelState,
+    release: Release,
+    action: ReleaseAction,
+    audit: AuditContext,
+    *,
+    registry: Registry,
+    model_store: ObjectStore,
+) -> ReleaseResult:
     if action == "promote":
         promote(
-            model,
+            release.model,
             release.candidate,
             audit,
             registry=registry,
             model_store=model_store,
             expected_champion=release.baseline,
+            completing=release,
         )
-        return ReleaseResult("promoted", describe_release(get_release(model, release.release_id, registry)))
+        return ReleaseResult("promoted", describe_release(get_release(release.model, release.release_id, registry)))
     after = replace(
         release,
-        status=done[action],
+        status=_DONE[action],
         revision=release.revision + 1,
         decision=f"{_PAST[action]}: {audit.reason}",
-        decided_at=audit.now,
+        decided_at=release.decide_at(audit.now),
         ended_at=audit.now if action == "abort" else None,
     )
     change_release(state, after, f"release_{_PAST[action]}", audit, registry)
@@ -183,11 +218,15 @@ def describe_release(release: Release) -> dict[str, Any]:
         for name, state in evidence.guards.items()
     ]
     steps = list(release.spec.weights)
-    counted = {arm: getattr(evidence.counted, arm).requests for arm in ("champion", "candidate")}
+    counted = {arm: count_evidence(getattr(evidence.counted, arm)) for arm in ("champion", "candidate")}
     return document | {
         "weight": release.weight,
+        "bake_until": to_plain((release.stage_since or release.started_at) + release.spec.bake_time),
+        "is_begun": evidence.begun,
         "steps": steps,
+        "stages": [stage.kind for stage in release.spec.stages],
         "alpha": ALPHA,
+        "log_e_limit": math.log(max(1, len(guard_ratios(release.spec))) / ALPHA),
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,
         "guards": guards,

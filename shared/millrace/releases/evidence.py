@@ -5,9 +5,9 @@ They hold every request, whatever is captured. A window is what came since the l
 number of requests or by its age.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,17 +17,19 @@ from millrace.documents import Record, to_plain
 from millrace.entities import Release
 from millrace.releases.guards import BadEvents, is_worse, log_e_value, update_wealth
 from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
-from millrace.spec.release import GUARDS, GuardName, ReleaseSpec
+from millrace.spec.release import TRAFFIC_GUARDS, ReleaseSpec, TrafficGuard
 
 #: A window is closed when it holds so many requests, or is so old.
 WINDOW_REQUESTS = 200
 WINDOW_TIME = timedelta(hours=1)
 #: Candidates are a little slower at first; errors are not tolerated.
-_RATIOS: Mapping[GuardName, float] = {"errors": 1.0, "slow": 1.5, "refusals": 1.0, "not_finite": 1.0}
+_RATIOS: Mapping[TrafficGuard, float] = {"errors": 1.0, "slow": 1.5, "refusals": 1.0, "not_finite": 1.0}
 #: Share of the champion's requests, on the day before, that are slow.
 _SLOW_SHARE = 0.05
 #: Requests of that day without which no latency is slow.
 _LEAST_TIMED = 100
+#: Most points of a release's history.
+MAX_POINTS = 200
 
 
 class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
@@ -38,15 +40,15 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
 
     @property
     def requests(self) -> int:
-        """Requests of both arms."""
-        return self.champion.requests + self.candidate.requests
+        """Requests of both arms that count as evidence."""
+        return count_evidence(self.champion) + count_evidence(self.candidate)
 
     def since(self, earlier: "ArmCounts") -> "ArmCounts":
         """Return the counts that came after earlier ones."""
         champion = count_difference(self.champion, earlier.champion)
         return ArmCounts(champion=champion, candidate=count_difference(self.candidate, earlier.candidate))
 
-    def bad_events(self, guard: GuardName, slow_over_ms: float | None) -> BadEvents:
+    def bad_events(self, guard: TrafficGuard, slow_over_ms: float | None) -> BadEvents:
         """Return the bad events of a guard by arm."""
         champion, candidate = self.champion, self.candidate
         fell_back = candidate.fallbacks
@@ -60,7 +62,12 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
             bad = 0, 0
         else:
             bad = champion.slower_than(slow_over_ms), candidate.slower_than(slow_over_ms)
-        return BadEvents(champion.requests, candidate.requests, *bad)
+        return BadEvents(count_evidence(champion), count_evidence(candidate), *bad)
+
+
+def count_evidence(counts: TrafficCounts) -> int:
+    """Return the number of requests that say something of their arm: those that every version refuses do not."""
+    return counts.requests - counts.refused
 
 
 class GuardState(Record, frozen=True, kw_only=True, eq=False):
@@ -97,7 +104,18 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     slow_over_ms: float | None = None  # none where the champion had too few requests on the day before
     window_since: datetime | None = None
     counted: ArmCounts = ArmCounts()
+    earlier: dict[str, int] = {}  # noqa: RUF012  # requests of the stages before by arm
     guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
+
+    def pass_stage(self, counts: ArmCounts, now: datetime) -> "Evidence":
+        """Return the evidence at the beginning of the stage after one with these counts."""
+        earlier = self.requests_with(counts)
+        return msgspec.structs.replace(self, counted=ArmCounts(), earlier=earlier, window_since=now)
+
+    def requests_with(self, counts: ArmCounts) -> dict[str, int]:
+        """Return the number of requests by arm, of the present stage with these counts and of those before."""
+        present = {CHAMPION_ARM: count_evidence(counts.champion), CANDIDATE_ARM: count_evidence(counts.candidate)}
+        return {arm: self.earlier.get(arm, 0) + requests for arm, requests in present.items()}
 
     @classmethod
     def of(cls, release: Release) -> "Evidence":
@@ -119,7 +137,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
             over = earlier.latency_quantile(1.0 - _SLOW_SHARE) if is_enough else None
         return msgspec.structs.replace(self, begun=True, slow_over_ms=over, window_since=now)
 
-    def close_window(self, counts: ArmCounts, ratios: Mapping[GuardName, float], now: datetime) -> "Evidence":
+    def close_window(self, counts: ArmCounts, ratios: Mapping[TrafficGuard, float], now: datetime) -> "Evidence":
         """Return the evidence after the present window."""
         window = counts.since(self.counted)
         guards = {
@@ -134,21 +152,35 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
         is_old = self.window_since is not None and now - self.window_since >= WINDOW_TIME
         return new >= WINDOW_REQUESTS or (is_old and new > 0)
 
-    def find_worse(self, guards: int) -> GuardName | None:
+    def find_worse(self, guards: int) -> TrafficGuard | None:
         """Return the guard with the largest e-value of those that find the candidate worse."""
-        worse = [name for name in GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, guards)]
+        worse = [
+            name for name in TRAFFIC_GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, guards)
+        ]
         return max(worse, key=lambda name: self.guards[name].log_e, default=None)
 
 
-def guard_ratios(spec: ReleaseSpec) -> dict[GuardName, float]:
-    """Return the tolerated ratio of each guard that is on."""
-    found: dict[GuardName, float] = {}
-    for name in GUARDS:
-        guard = spec.guards.get(name)
-        if name not in spec.guards or guard is not None:
-            ratio = guard.ratio if guard else None
-            found[name] = _RATIOS[name] if ratio is None else ratio
-    return found
+def guard_ratios(spec: ReleaseSpec) -> dict[TrafficGuard, float]:
+    """Return the tolerated ratio of each guard on the record of traffic that is on."""
+    chosen = {name: spec.guards.get(name) for name in spec.traffic_guards}
+    return {
+        name: _RATIOS[name] if guard is None or guard.ratio is None else guard.ratio for name, guard in chosen.items()
+    }
+
+
+def add_point(
+    history: Sequence[Mapping[str, Any]], release: Release, evidence: "Evidence", now: datetime
+) -> tuple[Mapping[str, Any], ...]:
+    """Return the history with the evidence of now; of a full one, every second point before it is left out."""
+    point = {
+        "at": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "stage": release.stage,
+        "weight": release.weight,
+        "log_e": {name: round(state.log_e, 4) for name, state in evidence.guards.items()},
+        "requests": evidence.requests_with(evidence.counted),
+    }
+    kept = history[::2] if len(history) >= MAX_POINTS else history
+    return (*kept, point)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
-
 from millrace.entities import Release, ReleaseStatus
-from millrace.releases.evidence import ArmCounts, Evidence, guard_ratios
-from millrace.spec.release import GuardName, ReleaseSpec
+from millrace.quantities import format_share
+from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, guard_ratios
+from millrace.spec.release import ReleaseSpec, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
 
@@ -58,12 +57,14 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
         return _end_undecided(release, evidence, spec, now)
     if stage_over:
         return _pass_stage(release, evidence, counts, now)
-    wanted = f"{counts.candidate.requests} of {spec.min_requests} requests of the candidate"
-    reason = f"held at {release.weight:.4g}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
+    wanted = f"{count_evidence(counts.candidate)} of {spec.min_requests} requests of the candidate"
+    reason = (
+        f"held at {format_share(release.weight)}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
+    )
     return _decide("hold", release, evidence, reason, now, has_news=is_due)
 
 
-def _roll_back(release: Release, evidence: Evidence, worse: GuardName, now: datetime) -> StepDecision:
+def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: datetime) -> StepDecision:
     state = evidence.guards[worse]
     candidate = f"{state.candidate_bad} of {state.candidate_requests} requests"
     champion = f"{state.champion_bad} of {state.champion_requests} of the champion's"
@@ -81,12 +82,12 @@ def _end_undecided(release: Release, evidence: Evidence, spec: ReleaseSpec, now:
 
 
 def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
-    passed = f"{counts.candidate.requests} requests of the candidate, no guard objects"
+    passed = f"{count_evidence(counts.candidate)} requests of the candidate, no guard objects"
     if release.stage + 1 == len(release.spec.weights):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
-    evidence = msgspec.structs.replace(evidence, counted=ArmCounts(), window_since=now)
-    return _decide("advance", advanced, evidence, f"advanced to {advanced.weight:.4g}: {passed}", now)
+    evidence = evidence.pass_stage(counts, now)
+    return _decide("advance", advanced, evidence, f"advanced to {format_share(advanced.weight)}: {passed}", now)
 
 
 def fail_release(release: Release, reason: str, now: datetime) -> StepDecision:
@@ -99,7 +100,7 @@ _COUNTS = ("champion_requests", "champion_bad", "candidate_requests", "candidate
 
 def _is_stage_over(release: Release, spec: ReleaseSpec, counts: ArmCounts, now: datetime) -> bool:
     since = release.stage_since or release.started_at
-    return now - since >= spec.bake_time and counts.candidate.requests >= spec.min_requests
+    return now - since >= spec.bake_time and count_evidence(counts.candidate) >= spec.min_requests
 
 
 def _decide(
@@ -118,8 +119,9 @@ def _decide(
         status=status or release.status,
         revision=release.revision + 1,
         evidence=evidence.write(),
+        history=add_point(release.history, release, evidence, now) if has_news else release.history,
         decision=reason,
-        decided_at=now,
+        decided_at=release.decide_at(now),
         ended_at=now if status else None,
     )
     return StepDecision(kind, after, details or {}, has_news)

@@ -1,9 +1,10 @@
 """Arms of an active release: assignment of requests, and replies in which a failing candidate costs the caller nothing.
 
 A request is assigned whole, by its routing key: the header ``X-Millrace-Routing-Key``, the parameter ``routing_key``,
-the value of the key column in a request of one row, or else the prediction id, which is another for every request.
-Where the candidate is not loaded, raises or predicts no finite number, the champion answers the same request. The
-request still counts for the arm that it was assigned to: otherwise the rest would flatter the candidate.
+the value of the key column that all its rows have, or else the prediction id, which is another for every request.
+Where the candidate is not loaded, raises, predicts no finite number or refuses rows that the champion reads, the
+champion answers the same request. The request still counts for the arm that it was assigned to: otherwise the rest
+would flatter the candidate.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from millrace.errors import MillraceError
 from millrace.routing import CHAMPION_ARM, RoutingPlan
 from millrace.serving.capture import write_row_id
 from millrace.serving.model import LoadedModel
+from millrace.serving.protocols import request_form
 from millrace.serving.request import ABSENT, PredictionRequest, Request
 from millrace.serving.scoring import Prediction
 
@@ -26,7 +28,7 @@ ARM_HEADER = "X-Millrace-Arm"
 _FIRST_SERVER_ERROR = 500
 
 #: Reason why the champion answered for the candidate: it was not loaded, it raised, its prediction was not finite, or
-#: it alone refused the request.
+#: it alone refused the request, or a row of one that may have bad rows.
 Fallback = Literal["not_loaded", "error", "not_finite", "refused"]
 
 
@@ -60,22 +62,23 @@ class Assignment:
 class ActiveRelease:
     """A routing plan, and the candidates that are loaded, by version.
 
-    ``same_schema`` holds those that read a request as the champion does: rows without names are in the order of a
-    version's own features. ``key_column`` is the plan's, or the id column.
+    ``read_alike`` holds the versions that read a request as the champion does: rows without names are in the order of
+    a version's own features. ``key_column`` is the plan's, or the id column.
     """
 
     plan: RoutingPlan
     candidates: Mapping[int, LoadedModel]
-    same_schema: frozenset[int]
+    read_alike: frozenset[int]
     key_column: str | None
 
     @classmethod
     def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
         """Return the release of candidates beside a champion."""
-        same = frozenset(version for version, one in candidates.items() if one.schema == champion.schema)
+        form = request_form(champion.schema)
+        alike = frozenset(version for version, one in candidates.items() if request_form(one.schema) == form)
         identifier = champion.schema.identifier
         column = plan.key_column or (None if identifier is None else identifier.name)
-        return cls(plan, candidates, same | {champion.version}, column)
+        return cls(plan, candidates, alike | {champion.version}, column)
 
     def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
         """Assign a request to an arm."""
@@ -91,18 +94,26 @@ def predict_assigned(
     predict: Callable[[LoadedModel], Prediction],
 ) -> Prediction:
     """Return the prediction of the assigned arm, or the champion's where the candidate has none."""
-    if assignment.version is not None:
-        candidate = release.candidates.get(assignment.version)
-        found = _try_candidate(assignment, candidate, predict)
-        if found is not None:
-            return found
-    prediction = predict(champion)
-    assignment.not_finite = assignment.version is None and _has_gaps(prediction)
-    return prediction
+    if assignment.version is None:
+        prediction = predict(champion)
+        assignment.not_finite = _has_gaps(prediction)
+        return prediction
+    candidate = release.candidates.get(assignment.version)
+    found = _try_candidate(assignment, candidate, champion, predict)
+    if found is not None:
+        return found
+    try:
+        return predict(champion)
+    except Exception:
+        assignment.fallback = None  # nobody answered, and the request counts once, by its status
+        raise
 
 
 def _try_candidate(
-    assignment: Assignment, candidate: LoadedModel | None, predict: Callable[[LoadedModel], Prediction]
+    assignment: Assignment,
+    candidate: LoadedModel | None,
+    champion: LoadedModel,
+    predict: Callable[[LoadedModel], Prediction],
 ) -> Prediction | None:
     if candidate is None:
         assignment.fallback = "not_loaded"
@@ -116,6 +127,11 @@ def _try_candidate(
     if _has_gaps(prediction):
         assignment.fallback = "not_finite"
         return None
+    if prediction.rows.bad_rows and candidate.schema != champion.schema:
+        of_champion = predict(champion)
+        if not prediction.rows.bad_rows.keys() <= of_champion.rows.bad_rows.keys():
+            assignment.fallback = "refused"
+            return of_champion
     return prediction
 
 
@@ -132,6 +148,6 @@ def _find_key(request: Request, contents: PredictionRequest, column: str | None)
     if header:
         return str(header)
     named = contents.parameters.get(ROUTING_KEY_PARAMETER)
-    if named is None and column is not None and contents.table.n_rows == 1 and column in contents.table.names:
-        named = contents.table.column(column)[0]
+    if named is None and column is not None:
+        named = contents.table.common_value(column)
     return None if named is None or named is ABSENT else write_row_id(named)

@@ -110,8 +110,8 @@ class Route:
         call.assignment = assignment = release.assign(request, contents, prediction_id)
 
         def predict(loaded: LoadedModel) -> Prediction:
-            same = loaded.version in release.same_schema
-            own = contents if same else read(request, loaded.schema, endpoint.max_rows)
+            alike = loaded.version in release.read_alike
+            own = contents if alike else read(request, loaded.schema, endpoint.max_rows)
             return _predict_contents(request, own, loaded, lambda: prediction_id)
 
         prediction = predict_assigned(assignment, release, champion, predict)

@@ -49,6 +49,11 @@ class RecordsTable:
         """Return a column's values, :data:`ABSENT` where a row lacks it; ``name`` is one of ``names``."""
         return [record.get(name, ABSENT) for record in self.records]
 
+    def common_value(self, name: str) -> Any:
+        """Return the value that every row has in a column; :data:`ABSENT` where they differ."""
+        first = self.records[0].get(name, ABSENT)
+        return first if all(record.get(name, ABSENT) == first for record in self.records) else ABSENT
+
     def select(self, rows: Sequence[int]) -> "RecordsTable":
         """Return some of the rows."""
         return RecordsTable([self.records[row] for row in rows])
@@ -69,6 +74,12 @@ class ColumnsTable:
     def column(self, name: str) -> Sequence[Any]:
         """Return a column's values."""
         return self.columns[name]
+
+    def common_value(self, name: str) -> Any:
+        """Return the value that every row has in a column; :data:`ABSENT` where they differ."""
+        values = self.columns.get(name, (ABSENT,))
+        first = values[0]
+        return first if all(value == first for value in values) else ABSENT
 
     def select(self, rows: Sequence[int]) -> "ColumnsTable":
         """Return some of the rows."""

@@ -2,95 +2,35 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, arm_key, record_traffic
-from millrace.entities import Release
 from millrace.errors import ConflictError, InvalidInputError, ModelNotReadyError, ReleaseNotFoundError
+from millrace.ports import Update
+from millrace.registry import promotion
 from millrace.registry.deletion import delete_model
 from millrace.registry.garbage import collect
-from millrace.registry.items import ModelKeys
-from millrace.registry.ledger import AuditContext
+from millrace.registry.items import ModelKeys, encode_value
 from millrace.registry.promotion import GateDecision, assign_alias, promote, retire, retire_version, roll_back
-from millrace.registry.release_changes import find_active_release, get_release
-from millrace.releases import driver
-from millrace.releases.control import change_active_release, describe_release, describe_releases, start_release
-from millrace.releases.driver import Tick, evaluate_release
-from millrace.releases.reminder import remind_of_release
-from millrace.routing import RoutingPlan
+from millrace.registry.release_changes import get_release
+from millrace.releases import control, driver
+from millrace.releases.control import describe_release, describe_releases
+from millrace.releases.driver import Tick, evaluate_release, remind_of_release
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
 from tests.fakes.memory_people import MemoryCallback
-from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL, NOW
-
-CANARY = {"strategy": "canary", "steps": [10, 50], "bake": "1h", "min_requests": 100}
-BEGIN = NOW + timedelta(hours=1)
-
-
-class World(RegisteredVersions):
-    """Versions 1, the champion, 2 and 3, with traffic by arm."""
-
-    def __init__(self) -> None:
-        super().__init__(3)
-        self.point("champion", 1)
-        self.schedules = MemorySchedules()
-        self.now = BEGIN
-        self.arms: dict[datetime, dict[str, TrafficCounts]] = {}
-
-    def audit(self, reason: str = "because") -> AuditContext:
-        return AuditContext("ann", reason, self.now)
-
-    def start(self, version: int = 2, **overrides: Any) -> Release:
-        stores = {"registry": self.registry, "model_store": self.models}
-        started = start_release(MODEL, version, CANARY | overrides, self.audit(), **stores)
-        return get_release(MODEL, started.release["release_id"], self.registry)
-
-    @property
-    def release(self) -> Release | None:
-        return find_active_release(self.registry.get_state(MODEL), self.registry)
-
-    @property
-    def routing(self) -> RoutingPlan | None:
-        text = self.registry.store.get(ModelKeys(MODEL).state).get("routing")
-        return RoutingPlan.read(text) if text else None
-
-    def serve(self, requests: int, minutes: int = 61, stage: int | None = None, **candidate: Any) -> None:
-        """Let requests come in the hour that begins now, a tenth or a half of them the candidate's."""
-        release = self.release
-        assert release is not None
-        number = round(requests * release.weight)
-        hour = self.now.replace(minute=0, second=0, microsecond=0)
-        arms = self.arms.setdefault(hour, {})
-        for arm, count, more in (("champion", requests - number, {}), ("candidate", number, candidate)):
-            key = arm_key(release.release_id, release.stage if stage is None else stage, arm)
-            counts = TrafficCounts(requests=count, statuses={"2xx": count}, latencies={4: count}, **more)
-            arms[key] = arms[key] + counts if key in arms else counts
-        total = TrafficCounts(requests=sum(each.requests for each in arms.values()))
-        record_traffic(self.registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: total}, arms=arms))
-        self.now += timedelta(minutes=minutes)
-
-    def tick(self) -> Tick:
-        stores = {"registry": self.registry, "model_store": self.models, "item_store": self.registry.store}
-        return evaluate_release(MODEL, schedules=self.schedules, now=self.now, **stores)
-
-    def change(self, action: Any, release_id: str = "active") -> str:
-        stores = {"registry": self.registry, "model_store": self.models}
-        return change_active_release(MODEL, release_id, action, self.audit(), **stores).outcome
-
-    @property
-    def has_schedule(self) -> bool:
-        return self.schedules.get(MODEL, "release") is not None
+from tests.release_world import BEGIN, CANARY, ReleaseWorld
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ReleaseWorld:
+    return ReleaseWorld()
 
 
 def test_a_release_advances_stage_by_stage_and_completes(world):
@@ -225,7 +165,7 @@ class TestPeople:
             world.start(3)
 
     def test_a_model_without_a_champion_is_refused_with_the_way_out(self):
-        world = World.__new__(World)
+        world = ReleaseWorld.__new__(ReleaseWorld)
         RegisteredVersions.__init__(world, 2)
         world.now = BEGIN
         with pytest.raises(ModelNotReadyError, match="promote it instead"):
@@ -340,6 +280,51 @@ class TestWhatHappensMeanwhile:
         assert world.release is not None
         assert world.tick().outcome == "completed"
 
+    @pytest.mark.parametrize("action", ["abort", "pause"])
+    def test_a_release_that_people_end_or_pause_while_it_is_being_completed_is_not_completed(
+        self, world, monkeypatch, action
+    ):
+        world.start(steps=[50])
+        world.serve(2_000)
+        whole = driver.promote
+
+        def change_and_promote(*arguments: Any, **more: Any) -> Any:
+            world.change(action)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(driver, "promote", change_and_promote)
+        assert world.tick().outcome == "overtaken"
+        assert world.aliases == {"champion": 1}
+        assert "model_promoted" not in world.actions[:2]
+
+    @pytest.mark.parametrize("action", ["pause", "abort", "promote"])
+    def test_people_win_against_a_tick_that_stores_its_evidence_meanwhile(self, world, monkeypatch, action):
+        world.start()
+        world.serve(500, minutes=30)
+        name = "promote" if action == "promote" else "change_release"
+        whole, ticks = getattr(control, name), []
+
+        def tick_and_change(*arguments: Any, **more: Any) -> Any:
+            if not ticks:
+                ticks.append(world.tick().outcome)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(control, name, tick_and_change)
+        assert world.change(action) == {"pause": "paused", "abort": "aborted", "promote": "promoted"}[action]
+        assert ticks == ["held"]
+
+    def test_a_second_writer_gets_the_reason(self, world, monkeypatch):
+        world.start()
+        whole = control.change_release
+
+        def promote_and_change(*arguments: Any, **more: Any) -> Any:
+            promote(MODEL, 3, world.audit(), registry=world.registry, model_store=world.models)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(control, "change_release", promote_and_change)
+        with pytest.raises(ConflictError):
+            world.change("pause")
+
     def test_a_schedule_that_was_deleted_is_made_again_and_one_that_was_not_is_deleted(self, world):
         world.start()
         world.tick()
@@ -358,23 +343,19 @@ def die(*_: Any, **__: Any) -> None:
 
 class TestAVersionThatPassesTheGate:
     @pytest.fixture
-    def gated(self, world: World) -> Iterator[World]:
+    def gated(self, world: ReleaseWorld) -> Iterator[ReleaseWorld]:
         world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
         for number in (4, 5):
             world.register(number, outcome="pending")
         return world
 
-    def passes(self, world: World, number: int) -> Any:
-        decision = GateDecision(True, 1, "better", world.first_run_id)
-        return assign_alias(decision, world.registry.get_version(MODEL, number), world.registry, world.now)
-
     def test_begins_a_release_instead_of_serving(self, gated):
-        assigned = self.passes(gated, 4)
+        assigned = gated.passes(4)
         assert assigned.outcome == "kept"
-        assert f"release {gated.release.release_id} begins with 0.1" in assigned.message
+        assert f"release {gated.release.release_id} begins with 10 %" in assigned.message
         assert gated.aliases == {"champion": 1, "challenger": 4}
         assert (gated.release.candidate, gated.release.run_id) == (4, gated.first_run_id)
-        assert self.passes(gated, 4).outcome == "kept"  # repeated
+        assert gated.passes(4).outcome == "kept"  # repeated
         gated.serve(2_000)
         gated.tick()
         gated.serve(2_000)
@@ -383,11 +364,11 @@ class TestAVersionThatPassesTheGate:
         assert gated.registry.get_version(MODEL, 4).outcome == "promoted"
 
     def test_waits_while_a_release_is_active_and_the_newest_wins(self, gated):
-        self.passes(gated, 4)
+        gated.passes(4)
         gated.change("pause")
-        assert "it waits for release" in self.passes(gated, 5).message
+        assert "it waits for release" in gated.passes(5).message
         gated.register(6, outcome="pending")
-        self.passes(gated, 6)
+        gated.passes(6)
         assert gated.registry.get_state(MODEL).pending_candidate == {"version": 6, "champion": 1}
         gated.change("abort")
         assert gated.tick() == Tick(MODEL, "introduced", reason="release_started")
@@ -395,9 +376,32 @@ class TestAVersionThatPassesTheGate:
         assert gated.registry.get_state(MODEL).pending_candidate is None
         assert gated.has_schedule
 
+    def test_does_not_wait_for_a_release_that_ends_meanwhile(self, gated, monkeypatch):
+        gated.passes(4)
+        whole = promotion.introduce
+
+        def introduce_and_abort(*arguments: Any) -> Any:
+            introduced = whole(*arguments)
+            if gated.release is not None and gated.release.candidate == 4:
+                gated.change("abort")
+            return introduced
+
+        monkeypatch.setattr(promotion, "introduce", introduce_and_abort)
+        assert "release" in gated.passes(5).message
+        assert gated.registry.get_state(MODEL).pending_candidate is None
+        assert gated.release.candidate == 5
+
+    def test_is_no_garbage_while_it_waits(self, gated):
+        gated.passes(4)
+        gated.passes(5)
+        gated.point("challenger", 3, minutes=70)
+        gated.now += timedelta(days=400)
+        collected = collect(MODEL, gated.audit(), registry=gated.registry, model_store=gated.models)
+        assert not {1, 4, 5} & {*collected.versions}
+
     def test_waits_in_vain_where_the_champion_is_another_by_then(self, gated):
-        self.passes(gated, 4)
-        self.passes(gated, 5)
+        gated.passes(4)
+        gated.passes(5)
         gated.change("promote")
         assert gated.tick().reason == "release_wait_ended"
         assert gated.release is None
@@ -405,7 +409,7 @@ class TestAVersionThatPassesTheGate:
         assert gated.tick().outcome == "idle"
 
     def test_serves_at_once_where_nothing_served(self):
-        world = World.__new__(World)
+        world = ReleaseWorld.__new__(ReleaseWorld)
         RegisteredVersions.__init__(world)
         world.now = BEGIN
         world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
@@ -434,3 +438,27 @@ def test_a_model_that_is_not_known_has_no_release(world):
 def test_a_release_is_read_as_it_was_written(world):
     release = world.start()
     assert replace(release) == get_release(MODEL, release.release_id, world.registry)
+
+
+def test_a_release_of_an_older_product_is_read_and_goes_on(world):
+    release = world.start()
+    key = ModelKeys(MODEL).item("RELEASE", release.release_id)
+    policy = {"strategy": "canary", "steps": [10.0, 50.0], "bake": "1h", "min_requests": 100, "guards": {}}
+    world.registry.store.write(Update(key, {"policy": encode_value(policy)}, remove=("history",)))
+    world.serve(2_000)
+    assert world.tick().outcome == "advanced"
+
+
+def test_the_history_holds_the_evidence_over_time_and_is_bounded(world, monkeypatch):
+    monkeypatch.setattr("millrace.releases.evidence.MAX_POINTS", 6)
+    world.start(bake="30d", max_duration="60d")
+    for _ in range(9):
+        world.serve(1_000)
+        assert world.tick().outcome == "held"
+    history = world.release.history
+    assert len(history) <= 6
+    times = [point["at"] for point in history]
+    assert times == sorted(times)
+    assert history[-1]["requests"] == {"champion": 8_100, "candidate": 900}
+    assert history[-1]["log_e"].keys() == {"errors", "slow", "refusals", "not_finite"}
+    assert describe_release(world.release)["history"] == list(history)

@@ -122,3 +122,71 @@ def full_card(task: str) -> dict[str, Any]:
         }
     card["data"] |= {"sample": {"rows": 4, "of_rows": 9}, "class_counts": {"train": {"no": 3, "yes": 1}}}
     return card
+
+
+def minimal_release() -> dict[str, Any]:
+    """A release that has just begun, without a request and with nothing in its ledger that could be read."""
+    return {
+        "model": "churn",
+        "release_id": "r-20260504T000000-0a1b2c3d",
+        "status": "running",
+        "baseline": 6,
+        "candidate": 7,
+        "policy": {"strategy": "canary", "steps": None, "min_requests": 200, "guards": {}},
+        "started_at": "2026-05-04T00:00:00+00:00",
+        "started_by": "ada",
+        "reason": "",
+        "stage": 0,
+        "stages": ["serve", "serve"],
+        "steps": [0.05, 0.5],
+        "weight": 0.05,
+        "bake_until": "2026-05-04T01:00:00+00:00",
+        "ended_at": None,
+        "decision": "begun with 5 % of the requests",
+        "log_e_limit": 4.382,
+        "guards": [],
+        "history": [],
+        "stage_requests": {"champion": 0, "candidate": 0},
+        "changes": [],
+        "changes_complete": False,
+    }
+
+
+def full_release() -> dict[str, Any]:
+    """A release that was rolled back, with everything that can be in one."""
+    hours = [f"2026-05-04T{hour:02}:00:00+00:00" for hour in range(6)]
+    sizes = [-0.1, 0.4, 1.2, 4.9]
+    history = [
+        {
+            "at": hours[place],
+            "stage": min(place, 1),
+            "weight": 0.05 if place == 0 else 0.5,
+            "log_e": {"errors": size, "slow": -0.2},
+            "requests": {"champion": 300 * place + 100, "candidate": 200 * place + 20},
+        }
+        for place, size in enumerate(sizes)
+    ]
+    counts = {"windows": 4, "champion_bad": 3, "champion_requests": 1_000, "candidate_bad": 31}
+    actions = ["release_started", "release_advanced", "release_paused", "release_resumed", "release_rolled_back"]
+    changes = [
+        {"action": action, "at": hours[place], "actor": "ada", "reason": "new tariff", "weight": 0.5 if place else None}
+        for place, action in enumerate(actions)
+    ]
+    policy = {"strategy": "linear", "steps": {"start": 5, "by": 45}, "versions": [], "reward": {"outcome": "converted"}}
+    return minimal_release() | {
+        "status": "rolled_back",
+        "reason": "new tariff",
+        "stage": 1,
+        "stages": ["replay", "serve"],
+        "weight": 0.0,
+        "ended_at": hours[4],
+        "decision": "the guard errors finds the candidate worse",
+        "policy": policy | {"min_requests": 200, "guards": {"slow": None, "errors": {"ratio": 2.0}}},
+        "guards": [
+            {"guard": name, "log_e": size, "candidate_requests": 620, **counts}
+            for name, size in (("errors", 4.9), ("slow", -0.2))
+        ],
+        "history": history,
+        "changes": changes,
+        "changes_complete": True,
+    }

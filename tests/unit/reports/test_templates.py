@@ -18,6 +18,7 @@ from millrace.schema import TASKS
 
 from tests.unit.reports import documents
 from tests.unit.reports.test_model_card import markdown_of, page_of
+from tests.unit.reports.test_release_page import render_release
 
 MACROS = environment().get_template("macros.html").module
 PAGES: dict[str, tuple[Callable[[Any], str], Callable[[], dict[str, Any]]]] = {
@@ -27,6 +28,8 @@ PAGES: dict[str, tuple[Callable[[Any], str], Callable[[], dict[str, Any]]]] = {
     "card, minimal": (page_of, documents.minimal_card),
     "monitoring": (render_monitoring_report, documents.full_monitoring),
     "monitoring, minimal": (render_monitoring_report, documents.minimal_monitoring),
+    "release": (render_release, documents.full_release),
+    "release, minimal": (render_release, documents.minimal_release),
 }
 VOID = {"meta", "input", "br"}
 #: Values that choose a branch, a colour or a format; every other string of a document is free text.
@@ -36,6 +39,7 @@ CODES = {
     "datetime", "text", "boolean", "time", "group", "promote", "keep", "reject", "expected_cost", "empirical", "alarm",
     "breach", "ok", "unknown", "off", "staleness", "feature_drift", "succeeded", "failed", "sound",
     "overfit", "underfit", "validation", "out_of_fold", "slice", "class", "prediction",
+    "running", "rolled_back", "serve", "replay", "errors", "slow", "release_advanced",
 }  # fmt: skip
 HOSTILE = "</style></title></svg><script>alert(1)</script>\"' onload='x' javascript:alert(1) ]]> {{ 7*7 }} <!--"
 

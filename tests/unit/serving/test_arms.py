@@ -2,15 +2,24 @@
 
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from millrace.captures.records import expand_line, find_line, find_request
+from millrace.captures.traffic import TrafficCounts, count_arms
 from millrace.key_scopes import KeyScopes
+from millrace.releases.evidence import ArmCounts
 from millrace.routing import PlannedArm, RoutingPlan
 from millrace.serving import handler
+from millrace.serving.arms import _find_key
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, handle
+from millrace.serving.protocols import MLFLOW, Protocol, mlflow
+from millrace.serving.protocols.kserve_v1 import KSERVE_V1
+from millrace.serving.protocols.open_inference import OPEN_INFERENCE
+from millrace.serving.request import Request
+from millrace.spec.release import TRAFFIC_GUARDS
 
 from tests.serving_models import CHURN_RECORD, MemoryModelSource, churn_onnx, churn_schema, version_artifacts
 
@@ -57,11 +66,12 @@ class Reply(dict[str, Any]):
 
 @pytest.fixture
 def predict(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> Any:
-    def send(record: dict[str, Any] | None = None, path: str = "", params: Any = None, **headers: str) -> Reply:
+    def send(
+        record: dict[str, Any] | list[Any] | None = None, path: str = "", params: Any = None, **headers: str
+    ) -> Reply:
         version = {"version": path} if path else {}
-        body = {"dataframe_records": [CHURN_RECORD if record is None else record]} | (
-            {"params": params} if params else {}
-        )
+        records = record if isinstance(record, list) else [CHURN_RECORD if record is None else record]
+        body = {"dataframe_records": records} | ({"params": params} if params else {})
         event = {
             "resource": "/models/{model}/versions/{version}/invocations" if path else "/models/{model}/invocations",
             "httpMethod": "POST",
@@ -127,6 +137,59 @@ def test_a_routing_key_is_sticky_wherever_it_stands(predict, source):
     assert {predict()["model_version"] for _ in range(30)} == {1, 2}
 
 
+def test_a_key_that_all_rows_have_is_the_request_s_and_several_are_not(predict, source):
+    source.routing["churn"] = routing(0.5)
+    for key in ("a", "b", "c", "d", "e", "f"):
+        records = [{**CHURN_RECORD, "customer_id": key}] * 3
+        assert predict(records)["model_version"] == predict(X_Millrace_Routing_Key=key)["model_version"]
+    records = [{**CHURN_RECORD, "customer_id": key} for key in ("a", "b")]
+    assert {predict(records)["model_version"] for _ in range(30)} == {1, 2}
+
+
+SHAPES = {
+    "dataframe_records": lambda key: {"dataframe_records": [{"customer_id": key}]},
+    "dataframe_split": lambda key: {
+        "dataframe_split": {"columns": ["age", "customer_id"], "data": [[4, key], [5, key]]}
+    },
+    "instances": lambda key: {"instances": [{"customer_id": key}]},
+    "inputs": lambda key: {"inputs": {"customer_id": [key, key], "age": [1, 2]}},
+    "one row of inputs": lambda key: {"inputs": {"customer_id": key, "age": 1}},
+    "a matrix of one column": lambda key: {"inputs": {"customer_id": [[key], [key]], "age": [[1], [2]]}},
+    "csv": lambda key: f"age,customer_id\n1,{key}\n2,{key}\n",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_key_column_is_found_in_every_shape_of_mlflow(shape):
+    assert key_of(MLFLOW, SHAPES[shape]("C-7")) == "C-7"
+    assert key_of(MLFLOW, SHAPES[shape]("7")) == "7"
+
+
+def test_the_key_column_is_found_in_the_other_protocols():
+    tensor = {"name": "customer_id", "datatype": "BYTES", "shape": [2], "data": ["C-7", "C-7"]}
+    assert key_of(OPEN_INFERENCE, {"inputs": [tensor]}) == "C-7"
+    number = {"name": "customer_id", "datatype": "INT64", "shape": [1, 1], "data": [[7]]}
+    assert key_of(OPEN_INFERENCE, {"inputs": [number]}) == "7"
+    assert key_of(KSERVE_V1, {"instances": [{"customer_id": 7.0}, {"customer_id": 7}]}) == "7"
+
+
+def key_of(protocol: Protocol, body: Any) -> str | None:
+    text, media_type = (body, "text/csv") if isinstance(body, str) else (json.dumps(body), "application/json")
+    request = Request(text.encode(), {"content-type": media_type}, {"model": "churn"})
+    return _find_key(request, protocol.read(request, churn_schema(), 10), "customer_id")
+
+
+def test_a_candidate_trained_on_other_values_costs_no_second_reading(predict, source, monkeypatch):
+    columns = [replace(column, categories=(), minimum=None) for column in churn_schema().columns]
+    schema = replace(churn_schema(), columns=tuple(columns))
+    source.register("churn", 2, version_artifacts(churn_onnx(seed=1), schema))
+    source.routing["churn"] = routing(1.0)
+    readings, read = [], mlflow.read_object
+    monkeypatch.setattr(mlflow, "read_object", lambda request: readings.append(1) or read(request))
+    assert predict()["model_version"] == 2
+    assert len(readings) == 1
+
+
 def test_the_same_number_is_the_same_key_in_every_form(predict, source):
     source.routing["churn"] = routing(0.5, key_column="age")
     for age in range(20, 40):
@@ -165,20 +228,63 @@ class TestACandidateThatFails:
         self.check(predict(), "not_finite")
 
     def test_it_alone_refuses_the_request(self, predict, source):
-        schema = churn_schema(remark=True)
-        source.register("churn", 2, version_artifacts(churn_onnx(remark=True), schema), alias="challenger")
+        register_with_remark(source)
         record = {name: value for name, value in CHURN_RECORD.items() if name != "remark"}
         reply = predict({**record, "remark": 7})
         self.check(reply, "refused")
 
+    def test_it_alone_leaves_out_rows(self, predict, source):
+        source.register(
+            "churn", 2, version_artifacts(churn_onnx(remark=True), churn_schema(remark=True)), alias="challenger"
+        )
+        records = [{**CHURN_RECORD, "remark": remark} for remark in (7, "late")]
+        reply = predict(records, params={"on_error": "partial"})
+        self.check(reply, "refused")
+        assert "errors" not in reply
+        assert len(reply["predictions"]) == 2
+
+    def test_rows_that_both_leave_out_are_the_caller_s(self, predict, source):
+        source.register(
+            "churn", 2, version_artifacts(churn_onnx(remark=True), churn_schema(remark=True)), alias="challenger"
+        )
+        records = [{**CHURN_RECORD, "remark": "late", "age": age} for age in ("forty", 40)]
+        reply = predict(records, params={"on_error": "partial"})
+        assert (reply["model_version"], reply.line["refused_rows"]) == (2, 1)
+        assert "fallback" not in reply.line
+
     def test_a_request_that_the_champion_refuses_too_is_the_caller_s(self, predict):
         reply = predict({**CHURN_RECORD, "age": "forty"})
         assert (reply.status, reply.line["status"], reply.line["arm"]) == (400, 400, "candidate")
+        counts = ArmCounts(candidate=counts_of(reply.line))
+        assert counts.requests == 0
+        assert all(events_of(counts, guard) == (0, 0) for guard in TRAFFIC_GUARDS)
 
-    def test_both_fail(self, predict, endpoint, monkeypatch):
+    @pytest.mark.parametrize("version", [2, 9])
+    def test_both_fail_and_that_counts_once(self, predict, endpoint, source, monkeypatch, version):
+        source.routing["churn"] = routing(1.0, version=version)
         fail_in_version(endpoint, None, monkeypatch)
         reply = predict()
         assert (reply.status, reply.line["status"], reply.line["arm"]) == (500, 500, "candidate")
+        counts = ArmCounts(candidate=counts_of(reply.line))
+        assert counts.requests == 1
+        assert [events_of(counts, guard)[1] for guard in TRAFFIC_GUARDS] == [1, 0, 0, 0]
+
+
+def register_with_remark(source: MemoryModelSource) -> None:
+    """Register a candidate that reads one more column than the champion."""
+    artifacts = version_artifacts(churn_onnx(remark=True), churn_schema(remark=True))
+    source.register("churn", 2, artifacts, alias="challenger")
+
+
+def counts_of(line: dict[str, Any]) -> TrafficCounts:
+    found = find_request(find_line(json.dumps(line)) or {})
+    assert found is not None
+    return next(iter(count_arms([found[2]]).values()))
+
+
+def events_of(counts: ArmCounts, guard: Any) -> tuple[int, int]:
+    events = counts.bad_events(guard, 1e6)
+    return events.champion_bad, events.candidate_bad
 
 
 def fail_in_version(endpoint: Endpoint, version: int | None, monkeypatch: pytest.MonkeyPatch) -> None:

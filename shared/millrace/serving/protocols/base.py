@@ -93,6 +93,15 @@ class Protocol:
         return self.parse(request, schema, max_rows)
 
 
+def request_form(schema: TableSchema) -> tuple[Any, ...]:
+    """Return the part of a schema that :meth:`Protocol.read` depends on: versions that agree in it share its result.
+
+    Values that training saw are no part of it, so a version that was trained on other data is read alike.
+    """
+    features = tuple((column.name, column.type, column.notation, column.missing_strings) for column in schema.features)
+    return schema.task == "regression", features, frozenset(column.name for column in schema.columns)
+
+
 def read_object(request: Request) -> dict[str, Any]:
     """Read a body that is one JSON object without repeated keys; a ``NaN`` literal counts as null."""
     document = _parse(request.text)
