@@ -7,7 +7,7 @@ from datetime import datetime
 import millrace
 from millrace.batch.job import BatchJob, JobManifest, JobOutcome, OutputFile, Plan, Receipt
 from millrace.batch.job_plan import load_plan
-from millrace.batch.summaries import add_counts, add_summaries
+from millrace.batch.summaries import add_summaries, sum_counts
 from millrace.cost.arithmetic import BatchUsage, calculate_batch
 from millrace.cost.prices import US_EAST_1, PriceList
 from millrace.documents import dump, to_plain
@@ -58,9 +58,9 @@ def finish_job(
         parts=plan.parts,
         rows=sum(receipt.rows for receipt in known),
         refused=sum(receipt.refused for receipt in known),
-        refused_by_reason=add_counts([receipt.refused_by_reason for receipt in known]),
+        refused_by_reason=sum_counts([receipt.refused_by_reason for receipt in known]),
         predictions=add_summaries([receipt.predictions for receipt in known]),
-        missing=add_counts([receipt.missing for receipt in known]),
+        missing=sum_counts([receipt.missing for receipt in known]),
         sources=plan.objects,
         source_bytes=plan.size,
         files=tuple(

@@ -67,11 +67,11 @@ class Piece(Record, frozen=True, kw_only=True, eq=False):
     rows: int | None = None  # known of what was cut
     groups: tuple[int, int] | None = None  # row groups of Parquet, the last not included
     #: How delimited text is read, where it was cut: detected once, at the beginning of the object.
-    dialect: Mapping[str, Any] | None = None
+    delimited: Mapping[str, Any] | None = None
 
 
 class Part(Record, frozen=True, kw_only=True, eq=False):
-    """What one call scores: pieces of objects, in order."""
+    """Pieces of objects, in order, that one call scores."""
 
     number: int
     pieces: tuple[Piece, ...]
@@ -127,7 +127,7 @@ class PredictionSummary(Record, frozen=True, kw_only=True, eq=False):
 
 
 class Receipt(Document, frozen=True, kw_only=True, eq=False):
-    """What became of a part; ``fault`` is the reason why it could not be scored, and then there is no data."""
+    """Result of scoring a part; with a ``fault``, the reason why it cannot be scored, there is no data."""
 
     part: int
     rows: int = 0  # of the results, refused ones too

@@ -4,6 +4,7 @@ The plan is written once, before anything is scored, so that a part is the same 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -48,8 +49,9 @@ MAX_PART_FILES = 500
 MAX_WHOLE_BYTES = 1_000_000_000
 #: Bytes of text that are read to cut files, in the time that a function has.
 MAX_CUT_BYTES = 50_000_000_000
-#: Files of a folder whose columns are checked before any is scored; the others are checked when they are read.
-CHECKED_FILES = 3
+#: Small files of which so few are read already by the planner, which counts their rows. Of more, only the first ones
+#: are, for their columns; the others are checked when they are scored.
+MAX_KNOWN_FILES, CHECKED_FILES = 20, 3
 
 _JSON = "application/json"
 
@@ -120,8 +122,8 @@ def plan_parts(
     if not sources:
         raise InvalidInputError(f"there is no file below {job.folder!r}: upload files first")
     planner = _Planner(job, loaded.schema, read, store, limits)
-    for source in sources:
-        planner.add(source)
+    for place, source in enumerate(sources):
+        planner.add(source, known=len(sources) <= MAX_KNOWN_FILES or place < CHECKED_FILES)
     parts = planner.finish()
     if not parts:
         raise NoRowsError("every file is empty: upload files with rows")
@@ -167,22 +169,26 @@ class _Planner:
     parts: list[Part] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     _waiting: list[Piece] = field(default_factory=list)
-    _checked: int = 0
+    _waiting_bytes: int = 0
     _cut_bytes: int = 0
 
-    def add(self, source: SourceObject) -> None:
-        """Cut an object; a small one waits for others to share a part with."""
-        if source.size > PART_BYTES:
+    def add(self, source: SourceObject, *, known: bool) -> None:
+        """Cut an object; a small one waits for others to share a part with, and is read now only to be ``known``."""
+        small = source.size <= PART_BYTES
+        pieces: list[Piece] = []
+        if small and not known:
+            pieces = [Piece(source=source, format="delimited")] if source.size else []
+        else:
+            with _Naming(source.key), suppress(NoRowsError):
+                pieces = self._cut(source)
+        if not small:
             self._flush()
-            for piece in self._naming(source):
+            for piece in pieces:
                 self._append((piece,))
             return
-        if self._checked < CHECKED_FILES and not self._check(source):
-            return
-        if source.size:
-            self._waiting.append(Piece(source=source, format="delimited"))
-        size = sum(piece.source.size for piece in self._waiting)
-        if size >= PART_BYTES or len(self._waiting) >= MAX_PART_FILES:
+        self._waiting.extend(pieces)
+        self._waiting_bytes += source.size
+        if self._waiting_bytes >= PART_BYTES or len(self._waiting) >= MAX_PART_FILES:
             self._flush()
 
     def finish(self) -> list[Part]:
@@ -194,28 +200,10 @@ class _Planner:
         if self._waiting:
             self._append(tuple(self._waiting))
             self._waiting.clear()
+            self._waiting_bytes = 0
 
     def _append(self, pieces: tuple[Piece, ...]) -> None:
         self.parts.append(Part(number=len(self.parts), pieces=pieces))
-
-    def _check(self, source: SourceObject) -> bool:
-        """Check a small file's columns; False when it is empty."""
-        try:
-            with _Naming(source.key):
-                head = self._head(source)
-                if head.format == "parquet" and not head.compressed:
-                    names, _ = self._parquet(source)
-                    self._check_names(names)
-                elif head.names:
-                    self._check_names(head.names)
-        except NoRowsError:
-            return False
-        self._checked += 1
-        return True
-
-    def _naming(self, source: SourceObject) -> list[Piece]:
-        with _Naming(source.key):
-            return self._cut(source)
 
     def _cut(self, source: SourceObject) -> list[Piece]:
         head = self._head(source)
@@ -229,8 +217,6 @@ class _Planner:
             cut = self._cut_text(source, head) if head.is_utf8 else CutFile(reason="it is not written in UTF-8")
         if cut.reason:
             return [self._whole(source, head, cut.reason)]
-        if not cut.ranges:
-            raise NoRowsError("the file has a header but no rows: upload it again with its rows")
         return list(_pieces(source, head, cut.ranges))
 
     def _cut_text(self, source: SourceObject, head: FileHead) -> CutFile:
@@ -258,19 +244,20 @@ class _Planner:
                 f"{reason}, so that it would be scored in one call{about}, and at most {most / 1e6:,.0f} MB are: write "
                 "it as CSV in UTF-8 whose values with quotes are quoted, as Parquet, or as several files"
             )
-        self.warnings[f"{source.key} is scored as one part: {reason}"] = None
+        if source.size > PART_BYTES:
+            self.warnings[f"{source.key} is scored as one part: {reason}"] = None
         return Piece(source=source, format=head.format)
 
     def _head(self, source: SourceObject) -> FileHead:
         head = get_bytes(self.store, source, 0, min(HEAD_BYTES, source.size))
-        return read_head(head, source.size, source.key.rpartition("/")[2], self.read, self.limits)
+        return read_head(head, source.size, source.key.rpartition("/")[2], self.read)
 
     def _check_names(self, names: Sequence[str]) -> None:
         self.warnings.update(dict.fromkeys(check_names(names, self.schema)))
 
 
 def _pieces(source: SourceObject, head: FileHead, ranges: Sequence[FileRange]) -> Iterator[Piece]:
-    dialect = None if head.dialect is None else to_plain(head.dialect)
+    delimited = None if head.delimited is None else to_plain(head.delimited)
     row = 1
     for one in ranges:
         yield Piece(
@@ -281,7 +268,7 @@ def _pieces(source: SourceObject, head: FileHead, ranges: Sequence[FileRange]) -
             first_row=row,
             rows=one.rows,
             groups=one.groups,
-            dialect=dialect,
+            delimited=delimited,
         )
         row += one.rows
 

@@ -16,7 +16,7 @@ from millrace.errors import InvalidInputError
 from millrace.ports import ObjectStore
 
 #: Bytes of a request for a stream, and the requests whose bytes are kept: a reader looks a little ahead of itself.
-_STREAMED_BYTES, _KEPT_REQUESTS = 4 << 20, 4
+STREAMED_BYTES, _KEPT_REQUESTS = 4 << 20, 4
 #: Bytes of a request for a file, and requests at the same time.
 _FETCHED_BYTES, _FETCH_THREADS = 8 << 20, 4
 
@@ -54,16 +54,12 @@ class ObjectRange(io.RawIOBase):
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         return self._position
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
     def read(self, size: int = -1, /) -> bytes:
         """Return so many bytes, fewer only at the end."""
         end = self._size if size < 0 else min(self._position + size, self._size)
         pieces = []
         while self._position < end:
-            number, offset = divmod(self._position, _STREAMED_BYTES)
+            number, offset = divmod(self._position, STREAMED_BYTES)
             body = self._request(number).result()
             piece = body[offset : offset + end - self._position] if offset or len(body) > end - self._position else body
             pieces.append(piece)
@@ -79,8 +75,8 @@ class ObjectRange(io.RawIOBase):
 
     def _request(self, number: int) -> "Future[bytes]":
         if number not in self._requests:
-            begin = number * _STREAMED_BYTES
-            end = max(begin, min(begin + _STREAMED_BYTES, self._size))
+            begin = number * STREAMED_BYTES
+            end = max(begin, min(begin + STREAMED_BYTES, self._size))
             call = (self._store, self._source, self._start + begin, self._start + end)
             self._requests[number] = self._pool.submit(get_bytes, *call)
             while len(self._requests) > _KEPT_REQUESTS:
@@ -89,9 +85,9 @@ class ObjectRange(io.RawIOBase):
 
 
 def stream_bytes(store: ObjectStore, source: SourceObject, start: int) -> Iterator[bytes]:
-    """Yield an object's bytes from a position on; the next ones are requested while some are looked at."""
+    """Yield an object's bytes from a position on; the next ones are requested while the caller works on some."""
     with ObjectRange(store, source, start, source.size) as stream:
-        while piece := stream.read(_STREAMED_BYTES):
+        while piece := stream.read(STREAMED_BYTES):
             yield piece
 
 

@@ -114,7 +114,7 @@ def result_name(job: BatchJob, number: int) -> str:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _RowCounts:
     """What a receipt says of the rows."""
 
     rows: int = 0
@@ -135,7 +135,7 @@ class _PartScorer:
     read: ReadSpec
     several: bool  # results name the file of each row
     folder: Path
-    _tally: _Tally = field(default_factory=_Tally)
+    _counts: _RowCounts = field(default_factory=_RowCounts)
 
     def score(self) -> Receipt:
         columns = ResultColumns.of(self.job, self.loaded)
@@ -152,22 +152,22 @@ class _PartScorer:
                         f"{piece.source.key}: from row {piece.first_row:,} on {row - piece.first_row:,} rows were read "
                         f"where {piece.rows:,} were counted: upload the file again, and score it anew"
                     )
-        tally = self._tally
+        counts = self._counts
         size = 0
-        if tally.rows:
+        if counts.rows:
             size = path.stat().st_size
             self.store.upload_file(path, key, _CONTENT_TYPES[self.job.format])
         return Receipt(
             part=self.part.number,
-            rows=tally.rows,
-            refused=tally.refused,
-            key=key if tally.rows else "",
-            sha256=file_sha256(path) if tally.rows else "",
+            rows=counts.rows,
+            refused=counts.refused,
+            key=key if counts.rows else "",
+            sha256=file_sha256(path) if counts.rows else "",
             size=size,
-            predictions=add_summaries(tally.summaries),
-            refused_by_reason=dict(tally.reasons.most_common(_MAX_REASONS)),
-            errors=tuple(tally.errors),
-            missing=dict(tally.missing),
+            predictions=add_summaries(counts.summaries),
+            refused_by_reason=dict(counts.reasons.most_common(_MAX_REASONS)),
+            errors=tuple(counts.errors),
+            missing=dict(counts.missing),
         )
 
     def _batches(self, piece: Piece, typer: BatchTyper) -> Iterator[TypedBatch]:
@@ -188,7 +188,9 @@ class _PartScorer:
     def _open(self, piece: Piece, path: Path) -> TableReader:
         if piece.end is not None and piece.groups is None:
             place = (self.store, piece.source, piece.start, piece.end)
-            return open_range(lambda: ObjectRange(*place), piece.format, self.read, self.limits, dialect=piece.dialect)
+            return open_range(
+                lambda: ObjectRange(*place), piece.format, self.read, self.limits, delimited=piece.delimited
+            )
         fetch(self.store, piece, path)
         if piece.end is None:
             return open_table(path, piece.source.key.rpartition("/")[2], self.read, self.limits)
@@ -208,15 +210,15 @@ class _PartScorer:
                     refused.append(RefusedValue(place, NOT_FINITE))
                     index[place] = -1
         errors = self._count(batch, piece, row, refused)
-        self._tally.summaries.append(summarise(self.loaded, outputs, index))
+        self._counts.summaries.append(summarise(self.loaded, outputs, index))
         results = make.build(outputs, index)
         return self._framed(batch, piece, row, results, errors)
 
     def _count(self, batch: TypedBatch, piece: Piece, row: int, refused: list[RefusedValue]) -> pa.Array:
         """Count refused rows; return the first reason of each."""
-        tally = self._tally
-        tally.rows += batch.n_rows
-        tally.missing.update(batch.missing)
+        counts = self._counts
+        counts.rows += batch.n_rows
+        counts.missing.update(batch.missing)
         if not refused:
             return pa.nulls(batch.n_rows, pa.string())
         first: dict[int, str] = {}
@@ -224,13 +226,15 @@ class _PartScorer:
             reason = fault.reason if fault.column is None else f"{fault.column}: {fault.reason}"
             if fault.place not in first:
                 first[fault.place] = reason
-                tally.reasons[reason if reason in tally.reasons or len(tally.reasons) < _MAX_REASONS else "other"] += 1
-            if len(tally.errors) < MAX_LISTED_ERRORS:
+                counts.reasons[
+                    reason if reason in counts.reasons or len(counts.reasons) < _MAX_REASONS else "other"
+                ] += 1
+            if len(counts.errors) < MAX_LISTED_ERRORS:
                 file = piece.source.key if self.several else None
-                tally.errors.append(
+                counts.errors.append(
                     RowError(row=row + fault.place, reason=fault.reason, column=fault.column, file=file)
                 )
-        tally.refused += len(first)
+        counts.refused += len(first)
         errors = np.full(batch.n_rows, None, dtype=object)
         errors[list(first)] = list(first.values())
         return pa.array(errors, type=pa.string())

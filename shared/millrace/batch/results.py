@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from millrace.batch.job import BatchJob, PredictionSummary
 from millrace.data.typed_batches import TypedBatch
 from millrace.errors import InvalidInputError
-from millrace.features import FeatureMatrix, build_features
+from millrace.features import build_features
 from millrace.serving.intervals import Bounds, find_bounds
 from millrace.serving.model import LoadedModel
-from millrace.serving.scoring import decide, most_probable
+from millrace.serving.scoring import decide_classes, most_probable
 
 Columns = dict[str, pa.Array]
 
@@ -51,22 +51,24 @@ class Outputs:
 
 
 def run_model(loaded: LoadedModel, columns: Mapping[str, npt.NDArray[Any]], n_rows: int) -> Outputs:
-    """Score typed columns as arrays, some rows at a time: the numbers are those of requests for the same rows."""
+    """Score typed columns as arrays, some rows at a time: the numbers are those of requests for the same rows.
+
+    They do not depend on the blocks that rows come in. One row alone is scored twice: ONNX Runtime multiplies a vector
+    otherwise than a matrix, which may change the last bit of a linear model's output.
+    """
     schema = loaded.schema
     width = max(1, len(schema.number_names))
     size = max(1_024, min(BLOCK_ROWS, _BLOCK_NUMBERS // width))
     found = []
     for start in range(0, n_rows, size):
         stop = min(start + size, n_rows)
-        block = {name: values[start:stop] for name, values in columns.items()}
-        found.append(loaded.onnx.run(_features(loaded, block, stop - start)))
+        rows = [start, start] if stop - start == 1 else slice(start, stop)
+        block = {name: values[rows] for name, values in columns.items()}
+        features = build_features(schema, block, max(2, stop - start), texts=object)
+        found.append(loaded.onnx.run(features)[: stop - start])
     if not found:
         return Outputs(np.empty((0, len(schema.classes)) if schema.classes else 0, dtype=np.float32))
     return Outputs(found[0] if len(found) == 1 else np.concatenate(found))
-
-
-def _features(loaded: LoadedModel, columns: Mapping[str, npt.NDArray[Any]], n_rows: int) -> FeatureMatrix:
-    return build_features(loaded.schema, columns, n_rows, texts=object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class ResultColumns:
 
     def _classification(self, values: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Columns:
         winners = most_probable(values)
-        decided = winners if self.loaded.threshold is None else decide(values, self.loaded.threshold)
+        decided = winners if self.loaded.threshold is None else decide_classes(values, self.loaded.threshold)
         columns: Columns = {"prediction": self._labels(winners, mask), "decision": self._labels(decided, mask)}
         for place, name in enumerate(self.loaded.schema.classes):
             columns[f"probability_{name}"] = pa.array(np.ascontiguousarray(values[:, place]), mask=mask)
@@ -142,7 +144,7 @@ def summarise(loaded: LoadedModel, outputs: Outputs, index: npt.NDArray[np.int64
     return PredictionSummary(
         rows=len(values),
         labels=_count(names, most_probable(values)) if names else {},
-        decisions=_count(names, decide(values, loaded.threshold)) if names else {},
+        decisions=_count(names, decide_classes(values, loaded.threshold)) if names else {},
         total=float(last.sum(dtype=np.float64)),
         least=float(last.min()),
         greatest=float(last.max()),

@@ -11,15 +11,15 @@ def add_summaries(summaries: Sequence[PredictionSummary]) -> PredictionSummary:
     greatest = [one.greatest for one in summaries if one.greatest is not None]
     return PredictionSummary(
         rows=sum(one.rows for one in summaries),
-        labels=add_counts([one.labels for one in summaries]),
-        decisions=add_counts([one.decisions for one in summaries]),
+        labels=sum_counts([one.labels for one in summaries]),
+        decisions=sum_counts([one.decisions for one in summaries]),
         total=sum(one.total for one in summaries),
         least=min(least, default=None),
         greatest=max(greatest, default=None),
     )
 
 
-def add_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def sum_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     """Return the sums of counts by name, the largest first."""
     found: dict[str, int] = {}
     for one in counts:

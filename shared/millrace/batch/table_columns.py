@@ -9,7 +9,15 @@ import numpy.typing as npt
 from millrace.data.typed_batches import BatchTyper, ColumnCheck
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Column, TableSchema
-from millrace.serving.rows import describe_missing, expectation, longest_string, too_long, value_rules
+from millrace.serving.rows import (
+    describe_missing,
+    longest_string,
+    missing_value,
+    read_numeric_text,
+    too_long,
+    value_reader,
+    value_rules,
+)
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -42,9 +50,23 @@ def build_typer(schema: TableSchema) -> BatchTyper:
     """Return what types batches by a schema; refuses what requests refuse."""
     return BatchTyper(
         schema,
-        {column.name: expectation(column) for column in schema.features},
+        {column.name: _reader_of(column) for column in schema.features},
         {column.name: _check_of(column) for column in schema.features},
     )
+
+
+def _reader_of(column: Column) -> Callable[[str], Any]:
+    missing: Any = np.datetime64("NaT") if column.type == "datetime" else missing_value(column)
+    if column.type in ("integer", "number"):
+        read: Callable[[str], Any] = lambda text: read_numeric_text(text, column)  # noqa: E731 - one of two readers
+    else:
+        read = value_reader(column)
+
+    def read_or_missing(text: str) -> Any:
+        value = read(text)
+        return missing if value is None else value
+
+    return read_or_missing
 
 
 def _check_of(column: Column) -> ColumnCheck:

@@ -207,7 +207,7 @@ class RecordScan:
 
     @classmethod
     def of(cls, body: bytes, *, quoted: bool = True) -> Self:
-        """Look for them, once; where nothing is ``quoted``, quotes are characters like any other."""
+        """Find them, once; where nothing is ``quoted``, quotes are characters like any other."""
         view = np.frombuffer(body, dtype=np.uint8)
         newlines = np.flatnonzero(view == _NEWLINE)
         if not quoted or b'"' not in body:

@@ -286,8 +286,8 @@ def detect_delimiter(sample: list[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """How the records of a file are read, as detected at its beginning."""
+class DelimitedFormat:
+    """Format of the records of a file, as detected at its beginning."""
 
     names: tuple[str, ...]
     delimiter: str
@@ -300,14 +300,14 @@ class Dialect:
 class DelimitedReader(TableReader):
     """Reader of delimited text.
 
-    Without ``delimiter`` it is detected. With a ``dialect``, the text is a range of records without a header. Raises
+    Without ``delimiter`` it is detected. ``within`` a file, the text is a range of records without a header. Raises
     ``InvalidInputError`` when the file is no such table.
     """
 
     text: TextFile
     delimiter: str | None
     read: ReadSpec
-    within: Dialect | None = None
+    within: DelimitedFormat | None = None
     names: list[str] = field(init=False)
     doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
     numbers: NumberStyle = field(init=False, default=PLAIN)
@@ -348,9 +348,11 @@ class DelimitedReader(TableReader):
         self.plain_names = plain_columns(self.names, fitting, self.numbers)
 
     @property
-    def dialect(self) -> Dialect:
-        """How the records that follow the header are read."""
-        return Dialect(tuple(self.names), self.mark, self._header_bytes, self.numbers, tuple(sorted(self.plain_names)))
+    def form(self) -> DelimitedFormat:
+        """Format of the records that follow the header."""
+        return DelimitedFormat(
+            tuple(self.names), self.mark, self._header_bytes, self.numbers, tuple(sorted(self.plain_names))
+        )
 
     @property
     def description(self) -> dict[str, str]:

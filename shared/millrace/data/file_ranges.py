@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace.data.blocks import RecordScan, has_plain_lines, is_utf8
-from millrace.data.content import GZIP_MAGIC, MAX_RECORD_BYTES, UTF_8, Content, TextFile, UploadLimits
-from millrace.data.delimited import DelimitedReader, Dialect
+from millrace.data.content import DEFAULT_LIMITS, GZIP_MAGIC, MAX_RECORD_BYTES, UTF_8, Content, TextFile, UploadLimits
+from millrace.data.delimited import DelimitedFormat, DelimitedReader
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
 from millrace.data.raw import TableReader, null_values_of
@@ -34,6 +34,7 @@ from millrace.spec.data import ReadSpec
 #: Bytes at the beginning of a file by which it is recognised: those that its reader looks at, and a line more.
 HEAD_BYTES = 3 << 19
 
+_DAMAGED_ARCHIVE = "the gzip file is damaged or cut off: upload it again"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?:(?<=\n)|\A)[ \t\r\v\f]*\n")
 #: Any character up to the blank, which begins no object.
@@ -48,12 +49,12 @@ class FileHead:
     names: tuple[str, ...]  # columns; of JSON Lines those at the beginning, of gzipped Parquet none
     compressed: bool = False
     ratio: float = 1.0  # unpacked bytes for each packed one
-    dialect: Dialect | None = None  # of delimited text
+    delimited: DelimitedFormat | None = None  # of delimited text
     start: int = 0  # bytes before the first record
     is_utf8: bool = True
 
 
-def read_head(head: bytes, size: int, file_name: str, read: ReadSpec, limits: UploadLimits) -> FileHead:
+def read_head(head: bytes, size: int, file_name: str, read: ReadSpec) -> FileHead:
     """Recognise a file by its first :data:`HEAD_BYTES`; raises ``InvalidInputError`` when it is no table."""
     name, compressed, ratio, rest = file_name.lower(), head.startswith(GZIP_MAGIC), 1.0, size > len(head)
     if compressed:
@@ -66,16 +67,16 @@ def read_head(head: bytes, size: int, file_name: str, read: ReadSpec, limits: Up
         return FileHead(form, (), compressed, ratio)
     # A line that is cut off looks like a record of another width, and a character that is cut off like no text.
     head = head[: head.rfind(b"\n") + 1 or len(head)] if rest else head
-    content = Content(head, limits)
+    content = Content(head, DEFAULT_LIMITS)
     if form == "json_lines":
-        opened = open_table(head, name, read, limits)
+        opened = open_table(head, name, read)
         encoding = TextFile(content, read.encoding).encoding
         return FileHead(form, tuple(opened.names), compressed, ratio, None, _mark_bytes(head), encoding.is_utf8)
     text = TextFile(content, read.encoding)
     reader = DelimitedReader(text, read.delimiter, read)
-    start = reader.dialect.header_bytes + _mark_bytes(head)
+    start = reader.form.header_bytes + _mark_bytes(head)
     plain = text.encoding.is_utf8 and not text.encoding.mixed
-    return FileHead(form, tuple(reader.names), compressed, ratio, reader.dialect, start, plain)
+    return FileHead(form, tuple(reader.names), compressed, ratio, reader.form, start, plain)
 
 
 def _mark_bytes(head: bytes) -> int:
@@ -88,10 +89,11 @@ def _unpack(head: bytes, *, more: bool) -> tuple[bytes, float, bool]:
     try:
         unpacked = unpacker.decompress(head, HEAD_BYTES)
     except zlib.error as fault:
-        raise InvalidInputError("the gzip file is damaged or cut off: upload it again") from fault
-    taken = max(1, len(head) - len(unpacker.unconsumed_tail) - len(unpacker.unused_data))
-    rest = bool(unpacker.unconsumed_tail or unpacker.unused_data) or more
-    return unpacked, len(unpacked) / taken, rest
+        raise InvalidInputError(_DAMAGED_ARCHIVE) from fault
+    left = len(unpacker.unconsumed_tail) + len(unpacker.unused_data)
+    if not more and not left and not unpacker.eof:
+        raise InvalidInputError(_DAMAGED_ARCHIVE)
+    return unpacked, len(unpacked) / max(1, len(head) - left), bool(left) or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
 
     Records are cut where pieces end, so a range is up to a piece longer.
     """
-    delimiter = head.dialect.delimiter if head.dialect is not None else None
+    delimiter = head.delimited.delimiter if head.delimited is not None else None
     ranges: list[FileRange] = []
     begin = position = head.start
     rows = 0
@@ -218,7 +220,7 @@ def open_range(
     read: ReadSpec,
     limits: UploadLimits,
     *,
-    dialect: Mapping[str, Any] | None = None,
+    delimited: Mapping[str, Any] | None = None,
     groups: tuple[int, int] | None = None,
 ) -> TableReader:
     """Open a range of a file: the bytes of text alone, and of Parquet where they are in the whole, with its footer."""
@@ -227,7 +229,7 @@ def open_range(
         return ParquetReader(content, null_values_of(read) or pa.array([""]), groups)
     if form == "json_lines":
         return JsonLinesReader(TextFile(content, known=UTF_8), null_values_of(read))
-    within = None if dialect is None else from_plain(Dialect, dialect)
+    within = None if delimited is None else from_plain(DelimitedFormat, delimited)
     return DelimitedReader(TextFile(content, known=UTF_8), None, read, within)
 
 

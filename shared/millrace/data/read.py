@@ -105,6 +105,8 @@ def recognise(head: bytes, file_name: str) -> FileFormat:
             raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
     if head.startswith(PARQUET_MAGIC) or file_name.endswith(".parquet"):
         return "parquet"
+    if _ARRAY.match(head):
+        raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
     if file_name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return "json_lines"
     return "delimited"
@@ -115,8 +117,6 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
     if form == "parquet":
         return ParquetReader(content, null_values_of(read) or pa.array([""]))
     text = TextFile(content, read.encoding)
-    if _ARRAY.match(head):
-        raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
     if form == "json_lines":
         return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)

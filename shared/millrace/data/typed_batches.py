@@ -20,6 +20,8 @@ from millrace.features import MISSING_STRING
 from millrace.schema import TableSchema
 
 BoolArray = npt.NDArray[np.bool_]
+#: Reads a string of one column, as requests do; raises ``ValueError`` with the message about a bad one.
+ValueReader = Callable[[str], Any]
 #: Masks of the values that break a rule of a column, each with the rule's message; from all typed values of a batch.
 ColumnCheck = Callable[[npt.NDArray[Any]], Iterator[tuple[BoolArray, str]]]
 
@@ -60,7 +62,7 @@ class BatchTyper:
     """Types the batches of a file by a schema."""
 
     schema: TableSchema
-    refusals: dict[str, str]  # by feature, the message about a value of another type
+    readers: dict[str, ValueReader]
     checks: dict[str, ColumnCheck]
 
     def batches(self, reader: TableReader) -> Iterator[Callable[[], TypedBatch]]:
@@ -83,13 +85,15 @@ class BatchTyper:
         for column in self.schema.features:
             converted = convert(column, batch)
             distinct, codes = _distinct_values(converted.stored)
-            columns[column.name] = distinct if codes is None else distinct[codes]
-            bad, n_bad = converted.bad, 0
+            bad, gaps = converted.bad, converted.stored.null_count
             if bad is not None:
-                n_bad = int(bad.sum())
-                refused.extend(_refused(places, bad, self.refusals[column.name], column.name))
-            if converted.stored.null_count > n_bad:
-                missing[column.name] = converted.stored.null_count - n_bad
+                gaps -= int(bad.sum())
+                # Copies: Arrow's own memory may not be written.
+                distinct, bad = distinct.copy(), bad.copy()
+                refused.extend(self._read_again(column.name, batch, bad, distinct, places))
+            if gaps:
+                missing[column.name] = gaps
+            columns[column.name] = distinct if codes is None else distinct[codes]
             for broken, message in self.checks[column.name](distinct):
                 mask = broken if codes is None else broken[codes]
                 refused.extend(_refused(places, mask if bad is None else mask & ~bad, message, column.name))
@@ -99,6 +103,33 @@ class BatchTyper:
             identifiers = convert(identifier, batch).stored
         n_rows = len(batch) + len(batch.malformed)
         return TypedBatch(n_rows, places, columns, refused, missing, batch, identifiers)
+
+    def _read_again(
+        self,
+        name: str,
+        batch: RowBatch,
+        bad: BoolArray,
+        values: npt.NDArray[Any],
+        places: npt.NDArray[np.int64],
+    ) -> Iterator[RefusedValue]:
+        """Read values that training would refuse as requests read them, such as 20240131; yield those that stay bad.
+
+        ``bad`` keeps the latter, and ``values`` gets the others.
+        """
+        rows = np.flatnonzero(bad)
+        strings = batch.column(name).take(pa.array(rows)).to_pylist()
+        known: dict[str, Any] = {}
+        for row, string in zip(rows.tolist(), strings, strict=True):
+            if string not in known:
+                try:
+                    known[string] = self.readers[name](string)
+                except ValueError as fault:
+                    known[string] = fault
+            found = known[string]
+            if isinstance(found, ValueError):
+                yield RefusedValue(int(places[row]), str(found), name)
+            else:
+                bad[row], values[row] = False, found
 
 
 def _places(batch: RowBatch) -> tuple[npt.NDArray[np.int64], list[RefusedValue]]:

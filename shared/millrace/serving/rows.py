@@ -131,17 +131,6 @@ def read_number(value: Any) -> float:
     return number + 0.0  # makes a negative zero positive, as training does
 
 
-def expectation(column: Column) -> str:
-    """Return the message about a value that is none of a column's type; it shows no value of a sensitive one."""
-    if column.type == "boolean":
-        trained = "" if column.sensitive else " or ".join([*column.true_values[:1], *column.false_values[:1]])
-        return f"expects true or false (or {trained})" if trained else "expects true or false"
-    if column.type == "datetime":
-        formats = tuple(dict.fromkeys((*column.formats, "iso")))
-        return f"expects a date in {' or '.join(formats).replace('iso', 'ISO 8601')}"
-    return "expects a string" if column.type in ("category", "text") else "expects a number"
-
-
 def too_long(characters: int) -> str:
     """Return the message about a string of more characters."""
     return f"expects a string of at most {characters} characters"
@@ -155,7 +144,8 @@ def longest_string(column: Column) -> int:
 def _boolean_reader(column: Column) -> Callable[[Any], float]:
     known = dict.fromkeys(("true", *column.true_values), 1.0) | dict.fromkeys(("false", *column.false_values), 0.0)
     missing = column.missing_strings
-    expected = expectation(column)
+    trained = "" if column.sensitive else " or ".join([*column.true_values[:1], *column.false_values[:1]])
+    expected = f"expects true or false (or {trained})" if trained else "expects true or false"
 
     def read(value: Any) -> float:
         if type(value) is str:
@@ -203,7 +193,7 @@ def _datetime_reader(column: Column) -> Callable[[Any], datetime | None]:
             except (ValueError, OverflowError):
                 continue
             return timestamp.replace(tzinfo=None)
-        raise ValueError(expectation(column))
+        raise ValueError(f"expects a date in {' or '.join(formats).replace('iso', 'ISO 8601')}")
 
     return read
 

@@ -91,7 +91,7 @@ def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extensi
     labels = [names[winner] for winner in most_probable(output).tolist()]
     decisions = labels
     if loaded.threshold is not None:
-        decisions = [names[decided] for decided in decide(output, loaded.threshold).tolist()]
+        decisions = [names[decided] for decided in decide_classes(output, loaded.threshold).tolist()]
     columns = [labels, probabilities, decisions]
     labels, probabilities, decisions = _without_infinite(columns, np.isfinite(output).all(axis=1))
     further = extend(probabilities)
@@ -108,7 +108,7 @@ def reach_threshold(probabilities: npt.NDArray[Any], threshold: Threshold) -> np
     return np.asarray(probabilities[:, threshold.index].astype(np.float64) >= threshold.value)
 
 
-def decide(probabilities: npt.NDArray[Any], threshold: Threshold | None) -> npt.NDArray[np.intp]:
+def decide_classes(probabilities: npt.NDArray[Any], threshold: Threshold | None) -> npt.NDArray[np.intp]:
     """Return the class that is decided for each row: by the threshold, or the most probable one without."""
     if threshold is None:
         return most_probable(probabilities)
