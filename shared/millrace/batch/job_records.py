@@ -64,12 +64,13 @@ def list_jobs(model: str, item_store: RegistryStore, limit: int = _RECENT_JOBS) 
     return [_read(item) for item in found]
 
 
-def change_job(record: BatchRecord, item_store: RegistryStore, **changes: Any) -> bool:
-    """Change fields of a job; False when it has ended, or was run again since it was read."""
+def change_job(record: BatchRecord, item_store: RegistryStore, **changes: Any) -> BatchRecord | None:
+    """Change fields of a job, and return it; None when it has ended, or was run again since it was read."""
     conditions: list[Condition] = [Exists(), Compare("attempt", "=", record.attempt)]
     conditions += [Compare("status", "<>", status) for status in sorted(FINISHED_BATCHES)]
     after, key = replace(record, **changes), batch_item(record.model, record.job_id)
-    return item_store.write(Update(key, _write(after), conditions=tuple(conditions))) is not None
+    written = item_store.write(Update(key, _write(after), conditions=tuple(conditions)))
+    return None if written is None else after
 
 
 def run_again(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:

@@ -43,8 +43,9 @@ def plan_recorded_job(
 
     A job that has ended meanwhile is planned no more. Again is the same as once.
     """
-    record = get_job(pointer.model, pointer.job_id, item_store)
-    if not change_job(record, item_store, status="planning", started_at=record.started_at or now):
+    found = get_job(pointer.model, pointer.job_id, item_store)
+    record = change_job(found, item_store, status="planning", started_at=found.started_at or now)
+    if record is None:
         return ScoringPlan(outcome="ended")
     try:
         job = _make_job(record, data_store)
@@ -64,7 +65,7 @@ def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
     sources: tuple[SourceObject, ...] = ()
     if not is_folder:
         found = data_store.head(record.source, record.source_version)
-        version_id = record.source_version or found.version_id
+        version_id = record.source_version
         sources = (SourceObject(key=record.source, size=found.size, etag=found.etag, version_id=version_id),)
     return BatchJob(
         job_id=record.job_id,
