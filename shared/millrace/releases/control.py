@@ -82,7 +82,7 @@ def start_release(
 def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec:
     document = spec.dump()
     if "strategy" in overrides or spec.strategy == "all_at_once":
-        document |= {"strategy": "canary", "steps": None}
+        document |= {"strategy": "canary", "steps": None, "reward": None, "versions": []}
     try:
         policy = ReleaseSpec.model_validate(document | dict(overrides))
     except ValidationError as error:

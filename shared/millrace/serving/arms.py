@@ -41,6 +41,7 @@ class Assignment:
     version: int | None = None  # of the candidate; None for the champion
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
+    unloaded: bool = False  # this environment lacks a candidate
     error: Exception | None = None  # of the candidate
 
     @property
@@ -55,6 +56,8 @@ class Assignment:
             found["fallback"] = self.fallback
         if self.not_finite:
             found["not_finite"] = 1
+        if self.unloaded:
+            found["unloaded"] = 1
         return found
 
 
@@ -70,6 +73,7 @@ class ActiveRelease:
     candidates: Mapping[int, LoadedModel]
     read_alike: frozenset[int]
     key_column: str | None
+    unloaded: bool
 
     @classmethod
     def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
@@ -78,13 +82,16 @@ class ActiveRelease:
         alike = frozenset(version for version, one in candidates.items() if request_form(one.schema) == form)
         identifier = champion.schema.identifier
         column = plan.key_column or (None if identifier is None else identifier.name)
-        return cls(plan, candidates, alike | {champion.version}, column)
+        unloaded = len(candidates) < len(plan.arms)
+        return cls(plan, candidates, alike | {champion.version}, column, unloaded)
 
     def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
         """Assign a request to an arm."""
         key = _find_key(request, contents, self.key_column)
         arm = self.plan.assign(prediction_id if key is None else key)
-        return Assignment(self.plan) if arm is None else Assignment(self.plan, arm.name, arm.version)
+        if arm is None:
+            return Assignment(self.plan, unloaded=self.unloaded)
+        return Assignment(self.plan, arm.name, arm.version, unloaded=self.unloaded)
 
 
 def predict_assigned(
