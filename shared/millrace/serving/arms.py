@@ -103,7 +103,7 @@ def predict_assigned(
     """Return the prediction of the assigned arm, or the champion's where the candidate has none."""
     if assignment.version is None:
         prediction = predict(champion)
-        assignment.not_finite = _has_gaps(prediction)
+        assignment.not_finite = not prediction.scores.is_finite
         return prediction
     candidate = release.candidates.get(assignment.version)
     found = _try_candidate(assignment, candidate, champion, predict)
@@ -131,7 +131,7 @@ def _try_candidate(
         refused = isinstance(error, MillraceError) and error.http_status < _FIRST_SERVER_ERROR
         assignment.fallback, assignment.error = ("refused" if refused else "error"), error
         return None
-    if _has_gaps(prediction):
+    if not prediction.scores.is_finite:
         assignment.fallback = "not_finite"
         return None
     if prediction.rows.bad_rows and candidate.schema != champion.schema:
@@ -140,13 +140,6 @@ def _try_candidate(
             assignment.fallback = "refused"
             return of_champion
     return prediction
-
-
-def _has_gaps(prediction: Prediction) -> bool:
-    """Return True when a good row has no prediction, because it was not finite."""
-    scores = prediction.scores
-    outputs = scores.labels if scores.values is None else scores.values
-    return None in outputs and outputs.count(None) > len(prediction.rows.bad_rows)
 
 
 def _find_key(request: Request, contents: PredictionRequest, column: str | None) -> str | None:
