@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from millrace.settings import load_settings
 
 from tests.distribution import OneStackScheduling, make_scheduler, put_slow_first
@@ -23,9 +24,20 @@ os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
 # Tests make many objects and few cycles, beside a million that stay: collecting took 7 % of the time of two files.
 gc.set_threshold(100_000, 50, 100)
 
-# Half of Hypothesis' own number for tests that state none; `FUZZ_EXAMPLES=4000` is for long runs.
-settings.register_profile("suite", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50")))
+# Hypothesis draws the same examples in every run, whatever the machine's speed: a change fails by its own fault alone.
+# Half of Hypothesis' own number for tests that state none. `FUZZ_EXAMPLES=4000` is for long runs, each with others.
+FUZZ_EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+settings.register_profile(
+    "suite",
+    max_examples=int(FUZZ_EXAMPLES or "50"),
+    derandomize=FUZZ_EXAMPLES is None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("suite")
+if FUZZ_EXAMPLES is None:
+    # Else it draws constants of the modules that are imported, and those differ between processes of the suite.
+    providers._get_local_constants = lambda: providers._local_constants
 
 TESTS = Path(__file__).parent
 

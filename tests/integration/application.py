@@ -8,7 +8,6 @@ import importlib.util
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
+from tests.limits import within
 from tests.template.table_access import is_granted, may_use_object
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -201,16 +201,14 @@ class Application:
         self.denied.append(what)
         raise PermissionError(what)
 
-    def wait_until_quiet(self, seconds: float = 60.0) -> dict[str, str]:
+    def wait_until_quiet(self, seconds: float = 120.0) -> dict[str, str]:
         """Wait until no execution is running; returns the status of each by name."""
         states = boto3.client("stepfunctions")
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        for _ in within(seconds, pause=0.05):
             executions = states.list_executions(stateMachineArn=PIPELINE_ARN)["executions"]
             if all(execution["status"] != "RUNNING" for execution in executions):
-                return {execution["name"]: execution["status"] for execution in executions}
-            time.sleep(0.05)
-        raise AssertionError("executions are still running")
+                break
+        return {execution["name"]: execution["status"] for execution in executions}
 
     def execution(self, run_id: str) -> dict[str, Any]:
         """Describe a run's execution."""

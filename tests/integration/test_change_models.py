@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tests.integration.application import (
     deploy,
 )
 from tests.integration.conftest import MOTO_CONFIG
+from tests.limits import within
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL, make_entry
 
@@ -220,7 +220,7 @@ class TestDeletion:
     def test_the_run_that_goes_on_is_stopped(self, world):
         clients.training_pipeline(boto3_pipeline_arn()).start(MODEL, world.first_run_id)
         stopped = threading.Event()
-        world.application.handlers["validate_dataset"] = lambda *_: stopped.wait(20) and {"outcome": "accepted"}
+        world.application.handlers["validate_dataset"] = lambda *_: stopped.wait(60) and {"outcome": "accepted"}
         assert world.post("valid_delete")[0] == 200
         assert self.heard(world) == {"results": []}
         stopped.set()
@@ -271,9 +271,9 @@ class TestApproval:
             "register_model": register,
         }
         clients.training_pipeline(boto3_pipeline_arn()).start(MODEL, world.first_run_id)
-        deadline = time.monotonic() + 60
-        while not sent_messages() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        for _ in within(60, pause=0.05):
+            if sent_messages():
+                break
         return world.first_run_id
 
     @staticmethod

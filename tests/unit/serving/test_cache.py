@@ -1,5 +1,4 @@
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from millrace.errors import (
 )
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 
+from tests.limits import within
 from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, version_artifacts
 
 REFRESH_SECONDS = 5.0
@@ -228,7 +228,7 @@ def test_after_an_idle_spell_a_request_waits_for_the_pointer(source, clock):
     assert cache.get("churn").version == 2
 
 
-def test_no_request_waits_for_a_registry_that_failed_before(source, clock, later):
+def test_no_request_waits_for_a_registry_that_failed_before(source, clock, later, monkeypatch):
     cache = ModelCache(source, REFRESH_SECONDS, clock, start=later)
     cache.get("churn")
     source.failure = ServiceUnavailableError("down")
@@ -236,9 +236,8 @@ def test_no_request_waits_for_a_registry_that_failed_before(source, clock, later
     cache.get("churn")
     later.run()
     clock.now += 1_000
-    started = time.perf_counter()
+    monkeypatch.setattr("millrace.serving.cache.STALE_WAIT_SECONDS", "no number: it fails who waits")
     assert cache.get("churn").version == 1
-    assert time.perf_counter() - started < 0.5
 
 
 def test_many_first_requests_load_a_model_once(source, clock, later):
@@ -260,7 +259,7 @@ class HeldSource(MemoryModelSource):
     def artifact(self, model: str, version: int, name: str) -> bytes:
         if version == 2 and name == "model.onnx":
             self.loading.set()
-            assert self.let_go.wait(20)
+            assert self.let_go.wait(60)
         return super().artifact(model, version, name)
 
 
@@ -273,14 +272,15 @@ def test_a_swap_under_load_neither_fails_nor_pauses_a_request(clock):
     clock.now += REFRESH_SECONDS
     with ThreadPoolExecutor(4) as threads:
         during = list(threads.map(lambda _: cache.get("churn").version, range(400)))
-        assert source.loading.wait(10)
+        assert source.loading.wait(60)
         during += threads.map(lambda _: cache.get("churn").version, range(400))
         assert set(during) == {1}, "the old version answers while the new one is loading"
         source.let_go.set()
-        deadline = time.monotonic() + 10
-        after = [1]
-        while after[-1] == 1 and time.monotonic() < deadline:
+        after = []
+        for _ in within(60):
             after += threads.map(lambda _: cache.get("churn").version, range(40))
+            if after[-1] == 2:
+                break
         after += threads.map(lambda _: cache.get("churn").version, range(400))
     assert set(after[-400:]) == {2}
     assert source.reads.count("model.onnx") == 2

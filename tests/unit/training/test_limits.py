@@ -26,12 +26,8 @@ def work_watched(limits: TrialLimits, memory: Callable[[], float | None] | None 
 
 
 def test_a_trial_that_takes_too_long_is_stopped():
-    began = time.monotonic()
-
-    with pytest.raises(TrialStoppedError, match="stopped after 0 s, shortly before the function's time limit"):
+    with pytest.raises(TrialStoppedError, match=r"stopped after \d+ s, shortly before the function's time limit"):
         work_watched(TrialLimits(seconds=0.1))
-
-    assert time.monotonic() - began < 30
 
 
 def test_a_trial_that_needs_too_much_memory_is_stopped():
@@ -68,11 +64,27 @@ def test_it_stops_its_own_thread_and_no_other():
     assert finished == [True]
 
 
-def test_within_its_limits_nothing_happens_and_nothing_comes_after():
-    for _ in range(20):
-        with LimitGuard(TrialLimits(seconds=0.05)):
-            work(0.02)
-    work(0.3)
+def test_within_its_limits_nothing_happens():
+    looked = threading.Event()
+
+    with LimitGuard(TrialLimits(seconds=600.0), memory=lambda: looked.set() or 1.0):
+        assert looked.wait(60)
+
+
+def test_nothing_comes_after_the_trial_also_when_its_guard_is_just_looking():
+    looking, ended, looked = threading.Event(), threading.Event(), threading.Event()
+
+    def memory() -> float:
+        looking.set()
+        assert ended.wait(60)
+        looked.set()
+        return 2_900.0
+
+    with LimitGuard(TrialLimits(memory_mb=2_800), memory):
+        assert looking.wait(60)
+    ended.set()
+    assert looked.wait(60)
+    work(0.2)
 
 
 def test_other_errors_pass_unchanged():
@@ -106,7 +118,8 @@ def test_the_trial_is_recorded_as_failed_and_its_neighbours_go_on(monkeypatch):
         patched.setattr(fitting, "fit_pipeline", lambda *_: work(60.0))
         outcome = world.train(plan.trials[0], TrialLimits(seconds=0.1))
 
-    assert (outcome.outcome, outcome.reason[:15]) == ("failed", "stopped after 0")
+    assert outcome.outcome == "failed"
+    assert outcome.reason.startswith("stopped after ")
     trial = world.registry.get_trial(MODEL, RUN_ID, plan.trials[0].trial_id)
     assert (trial.status, trial.reason) == ("failed", outcome.reason)
     assert world.train(plan.trials[1], TrialLimits(seconds=60.0)).outcome == "succeeded"
