@@ -72,9 +72,10 @@ def _is_loopback(host: str) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     put_slow_first(items)
     # Emulators have threads and clocks of their own: these tests run once more when they fail, and the summary says so.
+    # They first get time to come to rest. Unit tests run once: what one leaves in its process could hide its fault.
     for item in items:
         if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "integration"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneStackScheduling:

@@ -5,7 +5,8 @@ One stack serves the whole session, apart from the one that ``millrace local up`
 
 import csv
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,15 @@ from tests.serving_models import churn_background, churn_onnx, churn_schema, sha
 #: Generous: the machine may be busy with other tests.
 PATIENCE_SECONDS = 240.0
 COLUMNS = ["age", "plan", "joined", "active", "label"]
+
+
+def wait_until(what: str, condition: Callable[[], Any], pause: float = 0.3) -> Any:
+    """Ask until a condition holds, and return what it gave; fail with ``what`` when it does not in time."""
+    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(pause)
+    return found
 
 
 @dataclass(frozen=True)

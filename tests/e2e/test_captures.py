@@ -16,6 +16,7 @@ from millrace.captures.joining import join_window
 from millrace.captures.window import ReadReport, iterate_rows, read_window
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
+from tests.limits import within
 
 pytestmark = pytest.mark.e2e
 
@@ -73,9 +74,9 @@ def traffic(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> T
     try:
         snapshot = stack.wait_for(stack.upload(MODEL, make_table(folder / "more.csv", n_rows=600, seed=9)))
         champion = stack.api.get(f"/models/{MODEL}")["aliases"]["champion"]
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while list(traffic.versions.values())[-1] != champion and time.monotonic() < deadline:
-            time.sleep(0.2)
+        for _ in within(PATIENCE_SECONDS, pause=0.2):
+            if traffic.failures or list(traffic.versions.values())[-1] == champion:
+                break
     finally:
         stop.set()
         asking.join()

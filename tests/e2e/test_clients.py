@@ -9,7 +9,6 @@ import ssl
 import string
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,7 +25,8 @@ from tests.clients.conversations import (
     talk_with_mlflow,
     talk_with_triton,
 )
-from tests.e2e.conftest import DeployedStack
+from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack
+from tests.limits import within
 from tests.serving_models import CHURN_RECORD
 from tests.signing_proxy import signing_proxy
 from tests.template.template_file import ROOT
@@ -196,10 +196,9 @@ def test_a_key_works_for_the_models_that_it_was_made_for(
             assert client.post(f"/models/{MODEL}/feedback", json={"row_id": 1, "outcome": 1}).status_code == 404
 
             keys("scope", key["key_id"], "--model", "clients-2", *reason)
-            deadline = time.monotonic() + 90
-            while send_in_each_protocol(client, MODEL) != {403} and time.monotonic() < deadline:
-                time.sleep(2)
-            assert send_in_each_protocol(client, MODEL) == {403}
+            for _ in within(PATIENCE_SECONDS, pause=1.0):
+                if send_in_each_protocol(client, MODEL) == {403}:
+                    break
             assert send_in_each_protocol(client, "clients-2") == {200}
     finally:
         keys("revoke", key["key_id"], *reason)

@@ -4,7 +4,6 @@ the model."""
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from millrace_cli.commands.monitor import run_monitoring
 from millrace_cli.commands.why import build_timeline
 from millrace_cli.errors import ApiError
 
-from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
+from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -30,14 +29,6 @@ SPEC = {
     "training": {"trials": 2},
     "gate": {"margin": 0.5},  # eighty rows of a holdout cannot show that less than 0.02 is lost
 }
-
-
-def wait_until(what: str, condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.3)
-    return found
 
 
 class Watched:

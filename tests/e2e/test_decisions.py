@@ -1,7 +1,6 @@
 """What people decide about versions, on the deployed stack: approval, promotion, rollback, history, retirement."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from millrace_cli.errors import ApiError
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table
+from tests.limits import within
 
 pytestmark = pytest.mark.e2e
 
@@ -20,17 +20,15 @@ MODEL = "governed"
 
 def wait_until_asked(stack: DeployedStack, cause_id: str) -> str:
     """Wait until a run waits for a person; returns its id."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    for _ in within(PATIENCE_SECONDS, pause=0.5):
         try:
             run_id = stack.api.get(f"/models/{MODEL}/causes/{cause_id}")["run_id"]
             if run_id and stack.api.get(f"/models/{MODEL}/runs/{run_id}/approval")["status"] == "pending":
-                return str(run_id)
+                break
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
-        time.sleep(0.5)
-    raise AssertionError("nobody was asked")
+    return str(run_id)
 
 
 def answer(stack: DeployedStack, run_id: str, decision: str, **options: Any) -> dict[str, Any]:

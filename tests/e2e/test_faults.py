@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from millrace_cli.local.process import list_processes
 
-from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table
+from tests.e2e.conftest import DeployedStack, make_table, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -43,14 +42,6 @@ def kill_workers(stack: DeployedStack, function: str) -> int:
         except OSError:  # it ended meanwhile
             continue
     return killed
-
-
-def wait_until(what: str, condition: Any, pause: float = 0.5) -> Any:
-    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(pause)
-    return found
 
 
 @pytest.mark.parametrize("stage", TRIED)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from millrace_cli.local.kept import KeptState
 from millrace_cli.local.project import Project, require_project
 from millrace_cli.target import local_target
 
-from tests.e2e.conftest import DeployedStack, make_table, read_features
+from tests.e2e.conftest import DeployedStack, make_table, read_features, wait_until
 
 MODEL = "kept"
 
@@ -57,12 +56,13 @@ def observe(stack: DeployedStack, table: Path) -> dict[str, Any]:
 def wait_until_saved(project: Project) -> None:
     """Wait for the second save from now on, which began after now: saves are rarer while the machine is busy."""
     saved = KeptState.under(project.local_dir).folder / "state" / "dynamodb.json"
-    deadline = time.monotonic() + 120
+
+    def saved_at() -> int | None:
+        return saved.stat().st_mtime_ns if saved.exists() else None
+
     for _ in range(2):
-        before = saved.stat().st_mtime_ns if saved.exists() else None
-        while not saved.exists() or saved.stat().st_mtime_ns == before:
-            assert time.monotonic() < deadline, "the state is not saved"
-            time.sleep(0.05)
+        before = saved_at()
+        wait_until("the state is saved", lambda: saved_at() not in (None, before), 0.05)  # noqa: B023 - called at once
 
 
 def kill(stack: DeployedStack) -> None:
@@ -93,10 +93,7 @@ def test_a_run_that_a_kill_interrupts_does_not_block_the_next_upload(project, tm
         stack.search_little(MODEL)
         for number in range(10):  # until a run lasts longer than a save takes
             upload = stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", seed=number))
-            deadline = time.monotonic() + 120
-            while not (active := stack.api.get(f"/models/{MODEL}")["active_run_id"]):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            active = wait_until("a run", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"], 0.05)
             wait_until_saved(project)
             if stack.api.get(f"/models/{MODEL}")["active_run_id"] == active:
                 break

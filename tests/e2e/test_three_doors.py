@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from millrace_cli.errors import ApiError
 from millrace_cli.target import Target
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
+from tests.limits import within
 
 pytestmark = pytest.mark.e2e
 
@@ -160,12 +160,10 @@ def test_the_schedule_fires_and_retrains(stack: DeployedStack, trained: str) -> 
     once = f"at({soon:%Y-%m-%dT%H:%M:%S})"
     try:
         scheduler.update_schedule(**settings, ScheduleExpression=once, State="ENABLED")
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+        for _ in within(PATIENCE_SECONDS, pause=0.5):
             runs = [r for r in stack.api.get(f"/models/{trained}/runs")["runs"] if r["kind"] == "schedule"]
             if runs and runs[0]["status"] not in ("queued", "running"):
                 break
-            time.sleep(0.5)
     finally:
         scheduler.update_schedule(
             **settings, ScheduleExpression=schedule["ScheduleExpression"], State=schedule["State"]
@@ -247,9 +245,9 @@ def test_a_new_version_takes_over_without_a_failed_request(
     try:
         snapshot = stack.wait_for(stack.upload(trained, make_table(tmp_path / "more.csv", n_rows=600, seed=9)))
         after = stack.api.get(f"/models/{trained}")["aliases"]["champion"]
-        deadline = time.monotonic() + 30
-        while answers[-1]["model_version"] != after and time.monotonic() < deadline:
-            time.sleep(0.2)
+        for _ in within(PATIENCE_SECONDS, pause=0.2):
+            if failures or answers[-1]["model_version"] == after:
+                break
     finally:
         stop.set()
         asking.join()

@@ -21,6 +21,7 @@ from millrace.layout import captures_key
 from tests.captured_rows import MODEL, NOON
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistryStore
+from tests.serving_models import sha256
 
 NOW = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -417,7 +418,7 @@ def failed(number: int, status, **changes) -> dict:
 
 
 def make_lines(lines: list[dict]) -> LogBatch:
-    return LogBatch("s", tuple(LogEvent(str(hash(json.dumps(line))), json.dumps(line)) for line in lines))
+    return LogBatch("s", tuple(LogEvent(sha256(json.dumps(line).encode()), json.dumps(line)) for line in lines))
 
 
 def draw_line(draw: random.Random, number: int) -> dict:
