@@ -4,10 +4,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.documents import to_plain
-from millrace.entities import AliasMove, LedgerEntry, Release
+from millrace.entities import AliasMove, Release
 from millrace.names import CHAMPION
-from millrace.registry.items import ModelKeys, decode
-from millrace.registry.queries import read_ledger
+from millrace.registry.queries import find_move_entry, read_ledger
 from millrace.registry.release_changes import list_releases
 from millrace.registry.store import Registry
 from millrace.releases.control import describe_release
@@ -53,9 +52,8 @@ def describe_service(model: str, version: int, registry: Registry) -> dict[str, 
 
 
 def _describe_period(move: AliasMove, following: AliasMove | None, own: set[str], registry: Registry) -> dict[str, Any]:
-    key = ModelKeys(move.model).item("LEDGER", move.occurred_at, move.entry_id)
-    item = registry.store.get(key)
-    named = decode(LedgerEntry, item).details.get("release_id") if item else None
+    entry = find_move_entry(move, registry)
+    named = entry.details.get("release_id") if entry else None
     return {
         "since": to_plain(move.occurred_at),
         "action": move.action,
