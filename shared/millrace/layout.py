@@ -15,6 +15,9 @@
     monitoring/<model>/state.json.gz                  state of monitoring; changed only by who read it last
     monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
+    score/<model>/<file or folder>/                   drop zone of batch scoring
+    scored/<model>/<job_id>/                          part-00000.parquet errors.jsonl manifest.json _SUCCESS
+    jobs/<job_id>/                                    job.json plan.json parts.jsonl lanes.json receipts/00000.json
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -64,6 +67,12 @@ def folder_of_marker(key: str) -> str | None:
     """Return the folder that an object completes, with ``/`` at its end; None for any other object."""
     folder, _, name = key.rpartition("/")
     return f"{folder}/" if name in MARKERS and len(folder.split("/")) >= _FOLDER_DEPTH else None
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file below a folder is no data: Spark, Hive and Athena ignore it too, or it is a marker."""
+    parts = name.split("/")
+    return parts[-1] in ("", *MARKERS) or any(part.startswith(("_", ".")) for part in parts)
 
 
 def folder_of_part(key: str) -> str | None:
@@ -160,6 +169,26 @@ def confidence_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def job_key(job_id: str, name: str) -> str:
+    """Return the key of one document of a batch job."""
+    return f"jobs/{job_id}/{name}"
+
+
+def receipts_prefix(job_id: str) -> str:
+    """Return the prefix of the receipts of a batch job's parts."""
+    return job_key(job_id, "receipts/")
+
+
+def receipt_key(job_id: str, part: int) -> str:
+    """Return the key of the receipt of a part."""
+    return f"{receipts_prefix(job_id)}{part:05d}.json"
+
+
+def scored_prefix(model: str, job_id: str) -> str:
+    """Return the prefix of the results of a batch job."""
+    return f"scored/{model}/{job_id}/"
 
 
 def monitoring_key(model: str, name: str) -> str:

@@ -41,6 +41,7 @@ class ObjectInfo:
     version_id: str | None
     last_modified: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class ListedObject:
     key: str
     size: int
     last_modified: datetime
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ class ObjectStore(Protocol):
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and their ETag."""
+
+    def get_range(self, key: str, start: int, end: int, *, etag: str = "", version_id: str | None = None) -> bytes:
+        """Return an object's bytes from ``start`` to ``end``, which is not included; fewer where it ends before.
+
+        With ``etag``, of that content alone: raises ``ConflictError`` when the object has been replaced.
+        """
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata."""

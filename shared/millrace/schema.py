@@ -13,6 +13,8 @@ from millrace.quantities import PLAIN, NumberStyle
 ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "text"]
 Role = Literal["feature", "target", "identifier", "ignored"]
 Task = Literal["binary", "multiclass", "regression"]
+#: Formats of a table's file.
+FileFormat = Literal["delimited", "json_lines", "parquet"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from millrace.errors import ArtifactNotFoundError
+from millrace.errors import ArtifactNotFoundError, ConflictError
 from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,14 +49,20 @@ class MemoryObjectStore:
         body = self.get(key)
         return body, _etag(body)
 
+    def get_range(self, key: str, start: int, end: int, *, etag: str = "", version_id: str | None = None) -> bytes:
+        body = self._find(key, version_id).body
+        if etag and etag.strip('"') != _etag(body):
+            raise ConflictError(f"the object {key!r} was replaced since it was listed")
+        return body[start:end]
+
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         found = self._find(key, version_id)
-        return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata)
+        return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata, _etag(found.body))
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         for key in self.keys(prefix):
             stored = self._find(key, None)
-            yield ListedObject(key, len(stored.body), stored.last_modified)
+            yield ListedObject(key, len(stored.body), stored.last_modified, _etag(stored.body))
 
     def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
         for key in self._every_key(prefix):

@@ -15,7 +15,7 @@ from millrace.aws.client_errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import LambdaConcurrency, StepFunctionsPipeline
 from millrace.aws.registry_store import DynamoRegistryStore
-from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
+from millrace.errors import ArtifactNotFoundError, ConfigurationError, ConflictError, ServiceUnavailableError
 from millrace.registry.store import Registry
 from moto import mock_aws
 from packaging.version import Version
@@ -76,6 +76,22 @@ class TestObjectStore:
         assert store.get("key") == b"newer"
         assert store.get("key", old) == b"old"
         assert store.head("key", old).size == 3
+
+    def test_a_range_is_of_the_content_that_was_listed(self, store):
+        store.put("key", b"0123456789")
+        (listed,) = store.list("key")
+        assert store.get_range("key", 2, 5, etag=listed.etag) == b"234"
+        assert store.get_range("key", 8, 99, etag=listed.etag) == b"89"
+        assert store.get_range("key", 10, 99, etag=listed.etag) == b""
+        first = store.head("key")
+        assert first.etag == listed.etag
+        store.put("key", b"abcdefghij")
+        with pytest.raises(ConflictError, match="replaced"):
+            store.get_range("key", 2, 5, etag=listed.etag)
+        assert store.get_range("key", 2, 5, etag=listed.etag, version_id=first.version_id) == b"234"
+        store.delete(["key"])
+        with pytest.raises(ArtifactNotFoundError):
+            store.get_range("key", 2, 5, etag=listed.etag)
 
     def test_what_is_deleted_is_gone_and_the_rest_stays(self, store):
         for number in range(1_002):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from millrace.aws.client_errors import aws_errors, error_code
-from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
+from millrace.errors import ArtifactNotFoundError, ConfigurationError, ConflictError, ServiceUnavailableError
 from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ _GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchK
 
 #: A conditional write that another write overtook.
 _OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
+#: A range that begins where the object ends, or after.
+_BEYOND = frozenset({"416", "InvalidRange"})
 _DENIED = frozenset({"403", "AccessDenied"})
 _READS = frozenset({"CopyObject", "GetObject", "HeadObject"})
 #: Objects that one call deletes.
@@ -52,6 +54,25 @@ class S3ObjectStore:
             found = self._client.get_object(Bucket=self.bucket_name, Key=key)
             return found["Body"].read(), found["ETag"]
 
+    def get_range(self, key: str, start: int, end: int, *, etag: str = "", version_id: str | None = None) -> bytes:
+        """Return some of an object's bytes; raises ``ConflictError`` when it no longer has the ETag."""
+        condition: Any = {"IfMatch": f'"{etag.strip(chr(34))}"'} if etag else {}
+        with self._errors(key):
+            try:
+                return self._client.get_object(
+                    Bucket=self.bucket_name,
+                    Key=key,
+                    Range=f"bytes={start}-{end - 1}",
+                    **condition,
+                    **_version(version_id),
+                )["Body"].read()
+            except ClientError as error:
+                if error_code(error) in _OVERTAKEN:
+                    raise ConflictError(f"the object {key!r} was replaced since it was listed") from error
+                if error_code(error) in _BEYOND:
+                    return b""
+                raise
+
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
@@ -61,6 +82,7 @@ class S3ObjectStore:
             version_id=found.get("VersionId"),
             last_modified=found["LastModified"],
             metadata=found["Metadata"],
+            etag=found["ETag"].strip('"'),
         )
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
@@ -69,7 +91,7 @@ class S3ObjectStore:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=prefix)
             for page in pages:
                 for found in page.get("Contents", []):
-                    yield ListedObject(found["Key"], found["Size"], found["LastModified"])
+                    yield ListedObject(found["Key"], found["Size"], found["LastModified"], found["ETag"].strip('"'))
 
     def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
         """Yield every version of the objects whose keys begin with ``prefix``; those of one key newest first."""

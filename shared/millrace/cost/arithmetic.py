@@ -318,6 +318,43 @@ def calculate_training(usage: TrainingUsage, prices: PriceList, assume: Assumpti
     )
 
 
+#: Functions of a batch job beside its parts: plan, finish; and states of ``statemachines/scoring.asl.json`` that a job
+#: enters once, in each lane, and for each part.
+_JOB_INVOCATIONS = 2
+_JOB_STATES, _LANE_STATES, _PART_STATES = 4, 1, 1
+#: Calls of S3 for each part: the plan, its line, its receipt and the bytes; the results and the receipt.
+_PART_READS, _PART_WRITES = 8, 2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchUsage:
+    """A batch job."""
+
+    parts: int = 0
+    lanes: int = 0
+    gb_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, parts: int, lanes: int, seconds: float, memory_mb: int) -> Self:
+        """Return the usage of a job whose parts took so many seconds together."""
+        return cls(parts, lanes, seconds * memory_mb / _MB_PER_GB)
+
+
+def calculate_batch(usage: BatchUsage, prices: PriceList) -> Calculation:
+    """Calculate the cost of a batch job, without the storage of its results."""
+    make = _Lines(prices)
+    transitions = _JOB_STATES + usage.lanes * _LANE_STATES + usage.parts * _PART_STATES
+    return Calculation.of(
+        [
+            make.counted("scoring: time", "lambda_gb_second", usage.gb_seconds, f"{usage.parts:,} parts"),
+            make.counted("scoring: invocations", "lambda_request", _JOB_INVOCATIONS + usage.parts),
+            make.counted("scoring: transitions", "transition", transitions),
+            make.assumed("scoring: S3 reads", "s3_read", usage.parts * _PART_READS),
+            make.assumed("scoring: S3 writes", "s3_write", usage.parts * _PART_WRITES),
+        ]
+    )
+
+
 def calculate_storage(size: int, objects: int, prices: PriceList, *, is_complete: bool) -> Calculation:
     """Calculate a month of stored objects, of ``size`` bytes together."""
     what = f"{objects:,} objects, without old versions"

@@ -3,10 +3,12 @@
 __all__ = [
     "dataset_documents",
     "dataset_queries",
+    "file_ranges",
     "ingest",
     "prepared",
     "read",
     "reference",
     "schema_changes",
     "spec_changes",
+    "typed_batches",
 ]

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 from threading import Semaphore
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class Block:
     """Some whole records, or the bytes left where records cannot be separated.
 
     The body ends in a line break and starts on ``first_line`` of the file, from 1. Quotes of a ``plain`` block are
-    regular; only then are ``lines`` counted.
+    regular; only then are ``lines`` counted. A record of a ``multiline`` block has more than one.
     """
 
     body: bytes
@@ -65,6 +65,7 @@ class Block:
     plain: bool
     lines: int = 0
     quoted: bool = True
+    multiline: bool = False
 
 
 @dataclass(slots=True)
@@ -92,35 +93,42 @@ class BlockReader:
             body, final = self._joined(piece)
             if not body:
                 return
-            cut = end_of_records(body)
+            scan = RecordScan.of(body)
+            cut = scan.end
             if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * BLOCK_BYTES):
                 self._keep(body)
                 continue
             cut = cut or body.rfind(b"\n") + 1 or len(body)
             self._rest = body[cut:]
-            yield from self._few_lines(body[:cut], quoted=True)
+            yield from self._few_lines(body[:cut], quoted=True, scan=scan)
 
-    def _few_lines(self, body: bytes, *, quoted: bool) -> Iterator[Block]:
-        """Yield whole records as blocks of a bounded number of lines, without those that are blank throughout."""
+    def _few_lines(self, body: bytes, *, quoted: bool, scan: "RecordScan | None" = None) -> Iterator[Block]:
+        """Yield whole records as blocks of a bounded number of lines, without those that are blank throughout.
+
+        ``scan`` is of bytes that begin with this body.
+        """
         while body:
-            lines, end = count_lines(body), len(body)
+            lines, end = count_lines(body) if scan is None else scan.lines(len(body)), len(body)
             # Stripped only where it may be blank: what is stripped is copied.
             if body[0] in b"\r\n" and not body.strip(b"\r\n"):
                 self.line += lines + body.count(b"\r") - body.count(b"\r\n")  # a return alone ends a line as well
                 return
             if lines > MAX_BLOCK_LINES:
-                ends = record_ends(body)
-                ends = ends if len(ends) else np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == _NEWLINE)
+                found = RecordScan.of(body)
+                ends = found.ends if len(found.ends) else found.newlines
                 end = int(ends[min(MAX_BLOCK_LINES, len(ends)) - 1]) + 1
                 lines = count_lines(body[:end])
             part, body = body[:end], body[end:]
-            if self._is_plain(part, quoted=quoted):
-                yield self._take(part, lines, quoted=quoted)
+            seen = scan or (RecordScan.of(part) if quoted else None)
+            scan = None
+            if self._is_plain(part, seen):
+                multiline = seen is not None and seen.records(len(part)) != lines
+                yield self._take(part, lines, quoted=quoted, multiline=multiline)
                 continue
             # Its last record may go on in what follows.
             self._rest = body + self._rest
             yield self._take(part)
-            cut = end_of_records(self._rest)
+            cut = self._rest.rfind(b"\n") + 1 if b'"' not in self._rest else RecordScan.of(self._rest).end
             if not cut and len(self._rest) >= MAX_RECORD_BLOCKS * BLOCK_BYTES:
                 cut = self._rest.rfind(b"\n") + 1
             body, self._rest = self._rest[:cut], self._rest[cut:]
@@ -156,18 +164,21 @@ class BlockReader:
             body += b"\n"
         return body, not piece
 
-    def _take(self, body: bytes, lines: int | None = None, *, quoted: bool = True) -> Block:
+    def _take(self, body: bytes, lines: int | None = None, *, quoted: bool = True, multiline: bool = True) -> Block:
         """Return a block; one without a number of lines is not plain."""
-        block = Block(body, self.line, lines is not None, lines or 0, quoted)
+        block = Block(body, self.line, lines is not None, lines or 0, quoted, multiline)
         self.line += block.lines
         return block
 
-    def _is_plain(self, body: bytes, *, quoted: bool) -> bool:
-        if b"\0" in body or (b"\r" in body and body.count(b"\r") != body.count(b"\r\n")):
+    def _is_plain(self, body: bytes, scan: "RecordScan | None") -> bool:
+        if self.stream.mixed and not is_utf8(body):
             return False
-        if self.stream.mixed and not _is_utf8(body):
-            return False
-        return not quoted or quotes_are_plain(body, self.delimiter)
+        return has_plain_lines(body) and (scan is None or scan.is_plain(len(body), self.delimiter))
+
+
+def has_plain_lines(body: bytes) -> bool:
+    """Return whether lines end in a line feed alone, and no character is NUL."""
+    return b"\0" not in body and (b"\r" not in body or body.count(b"\r") == body.count(b"\r\n"))
 
 
 def count_lines(body: bytes) -> int:
@@ -182,42 +193,62 @@ def count_lines(body: bytes) -> int:
     return count
 
 
-def end_of_records(body: bytes) -> int:
-    """Return the end of the last whole record; 0 when there is none."""
-    if b'"' not in body:
-        return body.rfind(b"\n") + 1
-    ends = record_ends(body)
-    return int(ends[-1]) + 1 if len(ends) else 0
+@dataclass(frozen=True, slots=True)
+class RecordScan:
+    """Positions of the quotes and line breaks of bytes that begin with a record; int64 arrays.
 
+    ``ends`` are the line breaks that end a record. What is asked about the first bytes alone is not looked for again.
+    """
 
-def record_ends(body: bytes) -> npt.NDArray[np.int64]:
-    """Return the positions of the line breaks that end a record, not of those inside quotes."""
-    view = np.frombuffer(body, dtype=np.uint8)
-    newlines = np.flatnonzero(view == _NEWLINE)
-    if b'"' not in body:
-        return newlines
-    return newlines[~inside_quotes(view, newlines)]
+    view: npt.NDArray[np.uint8]
+    quotes: npt.NDArray[np.int64]
+    newlines: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(cls, body: bytes, *, quoted: bool = True) -> Self:
+        """Find them, once; where nothing is ``quoted``, quotes are characters like any other."""
+        view = np.frombuffer(body, dtype=np.uint8)
+        newlines = np.flatnonzero(view == _NEWLINE)
+        if not quoted or b'"' not in body:
+            return cls(view, newlines[:0], newlines, newlines)
+        quotes = np.flatnonzero(view == _QUOTE)
+        return cls(view, quotes, newlines, newlines[np.searchsorted(quotes, newlines) % 2 == 0])
 
-def inside_quotes(view: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return the mask of the positions with an odd number of quotes before them."""
-    quotes = np.flatnonzero(view == _QUOTE)
-    return np.asarray(np.searchsorted(quotes, positions) % 2 == 1)
+    @property
+    def end(self) -> int:
+        """The end of the last whole record; 0 when there is none."""
+        return int(self.ends[-1]) + 1 if len(self.ends) else 0
 
+    def lines(self, size: int) -> int:
+        """Return the number of line breaks of the first bytes."""
+        return int(np.searchsorted(self.newlines, size))
 
-def quotes_are_plain(body: bytes, delimiter: str) -> bool:
-    """Return whether every quote of whole records opens, closes or doubles."""
-    view = np.frombuffer(body, dtype=np.uint8)
-    quotes = np.flatnonzero(view == _QUOTE)
-    if len(quotes) % 2:
-        return False
-    opening, closing = quotes[::2], quotes[1::2]
-    before = np.where(opening > 0, view[opening - 1], _NEWLINE)
-    after = view[np.minimum(closing + 1, len(view) - 1)]
-    mark = ord(delimiter)
-    return bool(
-        np.isin(before, (mark, _NEWLINE, _QUOTE)).all() and np.isin(after, (mark, _NEWLINE, _RETURN, _QUOTE)).all()
-    )
+    def records(self, size: int) -> int:
+        """Return the number of records, blank lines counted, that end within the first bytes."""
+        return int(np.searchsorted(self.ends, size))
+
+    def is_plain(self, size: int, delimiter: str) -> bool:
+        """Return whether every quote of the first bytes, which are whole records, opens, closes or doubles."""
+        quotes = self.quotes[: np.searchsorted(self.quotes, size)]
+        if len(quotes) % 2:
+            return False
+        around = np.zeros(256, dtype=np.bool_)
+        around[[ord(delimiter), _NEWLINE, _QUOTE]] = True
+        opening, closing = quotes[::2], quotes[1::2]
+        # A quote at the very beginning follows nothing.
+        before = around.take(self.view.take(opening[opening > 0] - 1))
+        around[_RETURN] = True
+        return bool(before.all() and around.take(self.view.take(np.minimum(closing + 1, size - 1))).all())
+
+    def bounds(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where the records of the first bytes start and end, line breaks and blank lines left out."""
+        breaks = self.ends[: self.records(size)]
+        starts = np.empty_like(breaks)
+        starts[:1], starts[1:] = 0, breaks[:-1] + 1
+        ends = breaks - ((breaks > starts) & (self.view.take(breaks - 1, mode="clip") == _RETURN))
+        filled = ends > starts
+        return (starts, ends) if filled.all() else (starts[filled], ends[filled])
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,20 +267,17 @@ class RecordLayout:
 
 def find_records(body: bytes, delimiter: str) -> RecordLayout:
     """Find the records of a plain block."""
-    view = np.frombuffer(body, dtype=np.uint8)
-    breaks = record_ends(body)
-    starts = np.concatenate([[0], breaks[:-1] + 1]).astype(np.int64)
-    ends = breaks - ((breaks > starts) & (view[breaks - 1] == _RETURN))
-    filled = ends > starts
-    starts, ends = starts[filled], ends[filled]
-    marks = np.flatnonzero(view == ord(delimiter))
-    if b'"' in body:
-        marks = marks[~inside_quotes(view, marks)]
+    scan = RecordScan.of(body)
+    starts, ends = scan.bounds(len(body))
+    marks = np.flatnonzero(scan.view == ord(delimiter))
+    if len(scan.quotes):
+        marks = marks[np.searchsorted(scan.quotes, marks) % 2 == 0]
     widths = np.searchsorted(marks, ends) - np.searchsorted(marks, starts) + 1
-    return RecordLayout(starts, ends, np.searchsorted(np.flatnonzero(view == _NEWLINE), starts), widths)
+    return RecordLayout(starts, ends, np.searchsorted(scan.newlines, starts), widths)
 
 
-def _is_utf8(body: bytes) -> bool:
+def is_utf8(body: bytes) -> bool:
+    """Return whether bytes are text in UTF-8."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:

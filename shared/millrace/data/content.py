@@ -4,7 +4,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ MAX_RECORD_BYTES = 8 << 20
 #: Bytes that are read to recognise a file.
 SAMPLE_BYTES = 1 << 20
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _LINE_END_BYTES = 1 << 16
 
 
@@ -68,14 +68,16 @@ class ByteSource(Protocol):
 class Content:
     """A file that can be opened any number of times, within limits of its unpacked size."""
 
-    source: bytes | Path
+    source: bytes | Path | Callable[[], IO[bytes]]
     limits: UploadLimits
 
     @property
     def compressed(self) -> bool:
-        """True when the file is gzipped."""
+        """True when the file is gzipped; what a function opens is not."""
+        if not isinstance(self.source, bytes | Path):
+            return False
         with self.open_packed() as stream:
-            return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
     @property
     def description(self) -> dict[str, str]:
@@ -87,7 +89,12 @@ class Content:
         """Number of bytes; None of an archive, which has to be read to know."""
         if self.compressed:
             return None
-        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+        if isinstance(self.source, bytes):
+            return len(self.source)
+        if isinstance(self.source, Path):
+            return self.source.stat().st_size
+        with self.source() as file:
+            return file.seek(0, io.SEEK_END)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -127,7 +134,9 @@ class Content:
 
     def open_packed(self) -> IO[bytes]:
         """Open the bytes as they are."""
-        return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
+        if isinstance(self.source, bytes):
+            return io.BytesIO(self.source)
+        return self.source.open("rb") if isinstance(self.source, Path) else self.source()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +248,18 @@ class TextFile:
 
     All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or when
     it is needed: most files are then read once instead of twice. Raises ``InvalidInputError`` when the bytes are no
-    text, or not in the ``stated`` encoding of the spec.
+    text, or not in the ``stated`` encoding of the spec. Nothing is detected where it is ``known``.
     """
 
     content: Content
     stated: str | None = None
+    known: TextEncoding | None = None
     _encoding: TextEncoding | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.stated:
+        if self.known is not None:
+            self._encoding = self.known
+        elif self.stated:
             self._encoding = stated_encoding(self.content, self.stated)
         elif not _is_plain(self.content.head()):
             self._encoding = detect_encoding(self.content)

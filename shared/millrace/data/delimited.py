@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
+from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records
 from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
 from millrace.data.notation import detect_style, doubtful_columns, plain_columns
@@ -167,7 +167,7 @@ class _FastParser:
         """Parse a regular block; None when Arrow refuses it."""
         body = block.body
         malformed: tuple[QuarantinedRow, ...] = ()
-        table = self._parse_typed(body, quoted=block.quoted)
+        table = self._parse_typed(body, block)
         if table is not None and table.num_rows == block.lines:
             lines = np.arange(block.first_line, block.first_line + table.num_rows, dtype=np.int64)
         else:
@@ -178,7 +178,7 @@ class _FastParser:
                 malformed = self._wrong_widths(block, layout)
                 pieces = zip(layout.starts[fitting].tolist(), layout.ends[fitting].tolist(), strict=True)
                 body = b"".join(body[start:end] + b"\n" for start, end in pieces)
-                table = self._parse_typed(body, quoted=block.quoted) if body else None
+                table = self._parse_typed(body, block) if body else None
             if not body:
                 empty = pa.table({name: pa.array([], type=pa.string()) for name in self.names})
                 return RowBatch(lines, lambda: empty, malformed, self.names)
@@ -189,19 +189,18 @@ class _FastParser:
             strings = build_strings(self.names, table.columns, self.null_values, counts)
             return RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts)
         typed = {name: table.column(name) for name in self.types}
-        load = partial(self._load_strings, body, quoted=block.quoted)
+        load = partial(self._load_strings, body, block)
         return RowBatch(lines, load, malformed, self.names, typed, nulls_known=True)
 
-    def _parse_typed(self, body: bytes, *, quoted: bool) -> pa.Table | None:
+    def _parse_typed(self, body: bytes, block: Block) -> pa.Table | None:
         """Parse whole records; a column with values of another type stays strings. None when they do not parse."""
-        multiline = quoted and _has_multiline_records(body)
         try:
-            return self._parse(body, self._quickest, list(self.types), quoted=quoted, multiline=multiline)
+            return self._parse(body, self._quickest, list(self.types), block)
         except pa.ArrowInvalid:
             if not self.types:
                 return None
         try:
-            table = self._parse(body, {}, list(self.types), quoted=quoted, multiline=multiline)
+            table = self._parse(body, {}, list(self.types), block)
         except pa.ArrowInvalid:
             return None
         return pa.table([self._convert(name, table.column(name)) for name in self.types], names=list(self.types))
@@ -218,15 +217,14 @@ class _FastParser:
                 self._quickest[name] = pa.string()
             return strings
 
-    def _parse(
-        self, body: bytes, types: Mapping[str, pa.DataType], columns: list[str], *, quoted: bool, multiline: bool
-    ) -> pa.Table:
+    def _parse(self, body: bytes, types: Mapping[str, pa.DataType], columns: list[str], block: Block) -> pa.Table:
+        """Parse the body of a block, or some of its records."""
         return pa_csv.read_csv(
             pa.BufferReader(body),
             # In one piece: columns are then contiguous too, and it is blocks that are parsed concurrently.
             read_options=pa_csv.ReadOptions(column_names=self.names, block_size=len(body) + 1, use_threads=False),
             parse_options=pa_csv.ParseOptions(
-                delimiter=self.delimiter, quote_char='"' if quoted else False, newlines_in_values=multiline
+                delimiter=self.delimiter, quote_char='"' if block.quoted else False, newlines_in_values=block.multiline
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
@@ -238,9 +236,9 @@ class _FastParser:
             ),
         )
 
-    def _load_strings(self, body: bytes, *, quoted: bool) -> pa.Table:
+    def _load_strings(self, body: bytes, block: Block) -> pa.Table:
         try:
-            table = self._parse(body, {}, [], quoted=quoted, multiline=quoted and _has_multiline_records(body))
+            table = self._parse(body, {}, [], block)
         except pa.ArrowInvalid as fault:  # the same body was parsed with types before
             raise InvalidInputError("the file could not be read twice") from fault
         return build_strings(self.names, table.columns, self.null_values)
@@ -255,10 +253,6 @@ class _FastParser:
             )
             for row in wrong
         )
-
-
-def _has_multiline_records(body: bytes) -> bool:
-    return len(record_ends(body)) != count_lines(body)
 
 
 def detect_delimiter(sample: list[str]) -> str:
@@ -291,16 +285,29 @@ def detect_delimiter(sample: list[str]) -> str:
     raise InvalidInputError(f"the header {shorten(header)!r} is a single column{remedy}")
 
 
+@dataclass(frozen=True, slots=True)
+class DelimitedFormat:
+    """Format of the records of a file, as detected at its beginning."""
+
+    names: tuple[str, ...]
+    delimiter: str
+    header_bytes: int  # in UTF-8, without a mark of the byte order
+    numbers: NumberStyle = PLAIN
+    plain_names: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class DelimitedReader(TableReader):
     """Reader of delimited text.
 
-    Without ``delimiter`` it is detected. Raises ``InvalidInputError`` when the file is no such table.
+    Without ``delimiter`` it is detected. ``within`` a file, the text is a range of records without a header. Raises
+    ``InvalidInputError`` when the file is no such table.
     """
 
     text: TextFile
     delimiter: str | None
     read: ReadSpec
+    within: DelimitedFormat | None = None
     names: list[str] = field(init=False)
     doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
     numbers: NumberStyle = field(init=False, default=PLAIN)
@@ -312,8 +319,13 @@ class DelimitedReader(TableReader):
     _header_lines: int = field(init=False)
 
     def __post_init__(self) -> None:
-        lines = self._first_lines()
         self._header_lines = self._header_bytes = 0
+        self._null_values = null_values_of(self.read)
+        if self.within is not None:
+            self.names, self.delimiter = list(self.within.names), self.within.delimiter
+            self.numbers, self.plain_names = self.within.numbers, frozenset(self.within.plain_names)
+            return
+        lines = self._first_lines()
         if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
             # Excel's own line, which says how the file is delimited.
             self.delimiter = self.delimiter or separator[1].replace("\\t", "\t")
@@ -334,7 +346,13 @@ class DelimitedReader(TableReader):
         self.numbers, self._style_findings = detect_style(fitting, self.read)
         self.doubtful_numbers = doubtful_columns(self.names, fitting, self.numbers, self.read)
         self.plain_names = plain_columns(self.names, fitting, self.numbers)
-        self._null_values = null_values_of(self.read)
+
+    @property
+    def form(self) -> DelimitedFormat:
+        """Format of the records that follow the header."""
+        return DelimitedFormat(
+            tuple(self.names), self.mark, self._header_bytes, self.numbers, tuple(sorted(self.plain_names))
+        )
 
     @property
     def description(self) -> dict[str, str]:

@@ -47,12 +47,15 @@ class ParquetReader(TableReader):
     content: Content
     #: Strings that mean a missing value; a file of types has nulls, so by default only the empty one does.
     null_values: pa.Array
+    #: Row groups to read, the last not included; None reads all. Of the others, not even the pages are looked at.
+    groups: tuple[int, int] | None = None
     names: list[str] = field(init=False)
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = ()
     _file: pq.ParquetFile = field(init=False)
     _stored: list[str] = field(init=False)
     _rows_at_once: int = field(init=False)
+    _chosen: range = field(init=False)
     _plain_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class ParquetReader(TableReader):
                 if pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
             )
             check_header(self.names)
+            self._chosen = range(*(self.groups or (0, plain.metadata.num_row_groups)))
             dictionaries = self._check_pages(file, plain)
             # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
             self._file = pq.ParquetFile(
@@ -86,7 +90,7 @@ class ParquetReader(TableReader):
         """Read the rows in order."""
         row, limits, unpacked = 0, self.content.limits, 0
         try:
-            for part in self._file.iter_batches(self._rows_at_once):
+            for part in self._file.iter_batches(self._rows_at_once, row_groups=list(self._chosen)):
                 table = pa.Table.from_batches([part]).select(self._stored).rename_columns(self.names)
                 sizes = sum((_value_sizes(column) for column in part.columns), np.zeros(len(part), dtype=np.int64))
                 unpacked += int(sizes.sum())
@@ -121,7 +125,7 @@ class ParquetReader(TableReader):
             raise PayloadTooLargeError(limits.refusal(f"the file has {metadata.num_rows:,} rows"))
         rows, unpacked = max(1, _VALUES_PER_BATCH // len(self.names)), 0
         dictionaries: dict[str, None] = {}
-        for group in range(metadata.num_row_groups):
+        for group in self._chosen:
             at_once = nested = 0
             for place in range(metadata.num_columns):
                 column, chunk = file.schema.column(place), metadata.row_group(group).column(place)
@@ -174,6 +178,7 @@ class ParquetReader(TableReader):
             null_values=self.null_values,
             null_counts=counts,
             plain_names=self._plain_names,
+            stored=table,
         )
 
 

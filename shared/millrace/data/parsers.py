@@ -78,6 +78,8 @@ EXPONENT = r"^[0-9]+[eE][0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
+#: What pandas reads in any format, as the time at which it does.
+_MOVING_TIMES = pa.array(["now", "today"])
 _MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{6,40}$")
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -183,8 +185,9 @@ def parse_datetimes(strings: pa.Array, formats: Sequence[str]) -> Parsed:
     """Parse timestamps as datetime64[us] in UTC, each by the first format that fits it."""
     times = np.full(len(strings), np.datetime64("NaT", "us"), dtype="datetime64[us]")
     texts = pd.Series(strings.to_numpy(zero_copy_only=False), dtype=object)
+    fixed = present(strings) & ~to_mask(pc.is_in(strings, value_set=_MOVING_TIMES))
     for form in formats:
-        unparsed = np.isnat(times) & (matches(strings, _ISO) if form == ISO_FORMAT else present(strings))
+        unparsed = np.isnat(times) & (matches(strings, _ISO) if form == ISO_FORMAT else fixed)
         if unparsed.any():
             times[unparsed] = _to_timestamps(texts[unparsed], form)
     return Parsed(times, present(strings) & np.isnat(times))

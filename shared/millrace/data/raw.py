@@ -73,6 +73,8 @@ class RowBatch:
     nulls_known: bool = False
     #: Counts of the strings, by column, that were taken for missing values; known once the strings were loaded.
     null_counts: NullCounts = field(default_factory=dict)
+    #: The rows as the file has them, where it has types.
+    stored: pa.Table | None = None
     _strings: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
 

@@ -24,9 +24,10 @@ from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantin
 from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, with_every_column
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.quantities import PLAIN, NumberStyle
+from millrace.schema import FileFormat
 from millrace.spec.data import ReadSpec
 
-__all__ = ["DEFAULT_LIMITS", "UploadLimits", "UploadReader", "allocate_for_blocks", "open_table"]
+__all__ = ["DEFAULT_LIMITS", "TableReader", "UploadLimits", "UploadReader", "allocate_for_blocks", "open_table"]
 
 #: Options of ``mallopt(3)``: what is kept at an arena's end, and from which size on memory is mapped on its own.
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
@@ -46,8 +47,9 @@ def allocate_for_blocks() -> None:
 allocate_for_blocks()
 
 _NO_ROWS = "every file of the folder is empty: upload files with a header and rows"
-_FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
-_PARQUET_MAGIC = b"PAR1"
+#: Any byte that is neither blank nor a mark of the byte order.
+FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
+PARQUET_MAGIC = b"PAR1"
 _ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:[{\]]|\Z)")
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
@@ -88,21 +90,34 @@ def open_table(
     if content.compressed:
         name = name.removesuffix(".gz")
     head = content.head()
-    if not _FILLED.search(head) and not any(_FILLED.search(piece) for piece in content.pieces()):
+    if not FILLED.search(head) and not any(FILLED.search(piece) for piece in content.pieces()):
         raise NoRowsError("the file is empty: upload it again with a header and rows")
-    for magic, what in _KNOWN_FORMATS.items():
-        if head[: len(magic)].lower() == magic.lower():
-            raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
     return _choose_reader(content, name, head, read)
 
 
-def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
-    if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
-        return ParquetReader(content, null_values_of(read) or pa.array([""]))
-    text = TextFile(content, read.encoding)
+def recognise(head: bytes, file_name: str) -> FileFormat:
+    """Return the format of a file by its first bytes, unpacked, and its name.
+
+    Raises ``InvalidInputError`` for one that is no table.
+    """
+    for magic, what in _KNOWN_FORMATS.items():
+        if head[: len(magic)].lower() == magic.lower():
+            raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
+    if head.startswith(PARQUET_MAGIC) or file_name.endswith(".parquet"):
+        return "parquet"
     if _ARRAY.match(head):
         raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
-    if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
+    if file_name.endswith(_JSON_NAMES) or _OBJECT.match(head):
+        return "json_lines"
+    return "delimited"
+
+
+def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
+    form = recognise(head, name)
+    if form == "parquet":
+        return ParquetReader(content, null_values_of(read) or pa.array([""]))
+    text = TextFile(content, read.encoding)
+    if form == "json_lines":
         return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)
 

@@ -24,7 +24,7 @@ from millrace.data.findings import Finding, error, listed, warning
 from millrace.data.read import UploadLimits
 from millrace.entities import Source
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import MAX_FOLDER_FILES, SUCCESS_MARKER, folder_of_marker
+from millrace.layout import MAX_FOLDER_FILES, SUCCESS_MARKER, folder_of_marker, is_hidden
 from millrace.ports import ObjectStore, ObjectVersion
 
 #: Bytes that a manifest may have.
@@ -127,7 +127,7 @@ def _below(
     folder: str, versions: Sequence[ObjectVersion], arrived_at: datetime
 ) -> tuple[list[UploadedFile], list[Finding]]:
     """Return the files of a folder when its marker arrived; names that begin with ``_`` or ``.`` are no data."""
-    visible = [version for version in versions if not _is_hidden(version.key.removeprefix(folder))]
+    visible = [version for version in versions if not is_hidden(version.key.removeprefix(folder))]
     newest = _newest(visible, arrived_at)
     files = [_file(version, folder) for version in newest.values() if not version.is_deleted]
     changed = sorted({version.key.removeprefix(folder) for version in visible if version.last_modified > arrived_at})
@@ -212,17 +212,6 @@ def _newest(versions: Sequence[ObjectVersion], arrived_at: datetime) -> dict[str
 
 def _file(version: ObjectVersion, folder: str) -> UploadedFile:
     return UploadedFile(version.key.removeprefix(folder), version.key, version.version_id, version.size)
-
-
-def _is_hidden(name: str) -> bool:
-    """Return whether Spark, Hive and Athena ignore a name too, or it is a marker or folder."""
-    parts = name.split("/")
-    return (
-        name.endswith("/")
-        or not name
-        or folder_of_marker(f"x/x/x/{parts[-1]}") is not None
-        or any(part.startswith(("_", ".")) for part in parts)
-    )
 
 
 def _unreadable_folders(files: Sequence[UploadedFile]) -> list[Finding]:

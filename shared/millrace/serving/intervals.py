@@ -10,9 +10,17 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from millrace.conformal import ConformalCalibration
 from millrace.errors import FieldError, InvalidInputError
 from millrace.serving.model import LoadedModel
+from millrace.serving.rows import FEW_ROWS
+from millrace.serving.scoring import reach_threshold
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
 
 #: Levels that are kept compiled; callers use few.
 _MAX_LEVELS = 32
@@ -26,20 +34,52 @@ class Bounds:
         self._labels = loaded.labels
         self._threshold = loaded.threshold
         self._quantile = calibration.quantile(level)
-        self._edges: list[float] = []
-        self._widths = [self._quantile]
+        self._edges = np.empty(0)
+        self._widths = np.array([self._quantile])
         if calibration.scale is not None:
-            self._edges = calibration.scale.edges.tolist()
-            self._widths = (self._quantile * calibration.scale.values).tolist()
+            self._edges = calibration.scale.edges
+            self._widths = self._quantile * calibration.scale.values
+        self._few_edges, self._few_widths = self._edges.tolist(), self._widths.tolist()
 
     def fields(self, predictions: list[Any]) -> dict[str, Any]:
-        """Return the fields of ``Scores`` for values or rows of probabilities; None for rows without a prediction."""
+        """Return the fields of ``Scores`` for values or rows of probabilities; None for rows without a prediction.
+
+        Few rows are read one by one, which is quicker than making arrays of them; the results are the same.
+        """
+        few = len(predictions) <= FEW_ROWS
         if self._labels:
-            return {"level": self._level, "sets": self._sets(predictions)}
-        return {"level": self._level, "intervals": self._intervals(predictions)}
+            return {"level": self._level, "sets": self._sets(predictions) if few else self._many_sets(predictions)}
+        found = self._intervals(predictions) if few else self._many_intervals(predictions)
+        return {"level": self._level, "intervals": found}
+
+    def find_ends(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the lower and upper ends of the intervals of finite values."""
+        widths = self._widths[np.searchsorted(self._edges, values)]
+        return values - widths, values + widths
+
+    def rank_sets(self, probabilities: FloatArray) -> tuple[IntArray, IntArray]:
+        """Return the classes of each row, most probable first, and how many of them its set holds."""
+        # Ties are in the order of the classes, as the label's.
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")
+        further = 1.0 - np.take_along_axis(probabilities, ranked[:, 1:], axis=1) <= self._quantile
+        sizes = 1 + further.sum(axis=1)
+        if self._threshold is not None:
+            positive = reach_threshold(probabilities, self._threshold)
+            sizes += (sizes == 1) & ((ranked[:, 0] == self._threshold.index) != positive)
+        return ranked, sizes
+
+    def _many_sets(self, probabilities: list[Any]) -> list[list[Any] | None]:
+        known = [row for row in probabilities if row is not None]
+        ranked, sizes = self.rank_sets(np.array(known).reshape(len(known), len(self._labels)))
+        labels = [[self._labels[place] for place in row] for row in ranked.tolist()]
+        return _with_gaps(probabilities, [row[:size] for row, size in zip(labels, sizes.tolist(), strict=True)])
+
+    def _many_intervals(self, values: list[Any]) -> list[list[float] | None]:
+        known = np.array([value for value in values if value is not None], dtype=np.float64)
+        return _with_gaps(values, np.stack(self.find_ends(known), axis=1).tolist())
 
     def _intervals(self, values: Sequence[float | None]) -> list[list[float] | None]:
-        edges, widths = self._edges, self._widths
+        edges, widths = self._few_edges, self._few_widths
         found: list[list[float] | None] = []
         for value in values:
             if value is None:
@@ -67,6 +107,14 @@ class Bounds:
                 size += (ranked[0] == threshold.index) != positive
             found.append([labels[place] for place in ranked[:size]])
         return found
+
+
+def _with_gaps(predictions: list[Any], found: list[Any]) -> list[Any]:
+    """Move results to the places of the predictions that there are."""
+    if len(found) == len(predictions):
+        return found
+    rest = iter(found)
+    return [None if prediction is None else next(rest) for prediction in predictions]
 
 
 class _BoundsByLevel:

@@ -91,7 +91,7 @@ def value_reader(column: Column) -> Callable[[Any], TypedValue]:
     if column.type == "datetime":
         return _datetime_reader(column)
     # A text may be of any length: a model gets numbers for it.
-    longest = None if column.type == "text" else max([MAX_TEXT_LENGTH, *map(len, column.categories)])
+    longest = None if column.type == "text" else longest_string(column)
     return _string_reader(longest, column.missing_strings)
 
 
@@ -131,6 +131,16 @@ def read_number(value: Any) -> float:
     return number + 0.0  # makes a negative zero positive, as training does
 
 
+def too_long(characters: int) -> str:
+    """Return the message about a string of more characters."""
+    return f"expects a string of at most {characters} characters"
+
+
+def longest_string(column: Column) -> int:
+    """Return the most characters of a category: a matrix of strings is as wide as its longest."""
+    return max([MAX_TEXT_LENGTH, *map(len, column.categories)])
+
+
 def _boolean_reader(column: Column) -> Callable[[Any], float]:
     known = dict.fromkeys(("true", *column.true_values), 1.0) | dict.fromkeys(("false", *column.false_values), 0.0)
     missing = column.missing_strings
@@ -156,7 +166,7 @@ def _string_reader(max_length: int | None, missing: frozenset[str]) -> Callable[
         if type(value) is not str:
             raise ValueError(f"expects a string, got {json_type(value)}")
         if max_length is not None and len(value) > max_length:
-            raise ValueError(f"expects a string of at most {max_length} characters")
+            raise ValueError(too_long(max_length))
         if not is_unicode(value):
             raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair")
         text = value.strip()
@@ -274,21 +284,6 @@ class _Findings:
     def warn(self, column: str, message: str) -> None:
         self.warnings.append(RowWarning(column, message))
 
-    def missing_message(self, column: str) -> str:
-        """Return the message about a column that the request lacks; it may be there under another name."""
-        unknown = sorted(self.unknown)[:_COMPARED_NAMES]
-        if not unknown:
-            return "is missing"
-        from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
-
-        by_letters = {_letters(name): name for name in unknown}
-        if close := get_close_matches(_letters(column), by_letters, n=1, cutoff=0.75):
-            name = by_letters[close[0]][:_SHOWN_CHARACTERS]
-            return f"is missing; the model does not know {name!r}: did you mean {column!r}?"
-        listed = ", ".join(repr(name[:_SHOWN_CHARACTERS]) for name in unknown[:_LISTED_NAMES])
-        more = " and others" if len(unknown) > _LISTED_NAMES else ""
-        return f"is missing; the model does not know {listed}{more}"
-
     def add_error(self, row: int | None, column: str, message: str) -> None:
         """Add an error of a row, or of all rows."""
         self.n_errors += 1
@@ -310,6 +305,22 @@ class _Findings:
             more = f"; {rest} more are not listed" if rest else ""
             raise InvalidInputError(f"the rows have {_counted(self.n_errors, 'bad field')}{more}", self.errors)
         return {row: tuple(errors) for row, errors in sorted(self.errors_by_row.items())}
+
+
+def describe_missing(column: str, unknown: frozenset[str]) -> str:
+    """Return the message about a column that the rows lack; it may be among the ``unknown`` ones under another name."""
+    names = sorted(unknown)[:_COMPARED_NAMES]
+    if not names:
+        return "is missing"
+    from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
+
+    by_letters = {_letters(name): name for name in names}
+    if close := get_close_matches(_letters(column), by_letters, n=1, cutoff=0.75):
+        name = by_letters[close[0]][:_SHOWN_CHARACTERS]
+        return f"is missing; the model does not know {name!r}: did you mean {column!r}?"
+    listed = ", ".join(repr(name[:_SHOWN_CHARACTERS]) for name in names[:_LISTED_NAMES])
+    more = " and others" if len(names) > _LISTED_NAMES else ""
+    return f"is missing; the model does not know {listed}{more}"
 
 
 def _letters(name: str) -> str:
@@ -339,7 +350,7 @@ class FeatureReader:
         """Return the feature's value in every row, missing where it is bad."""
         if self.name not in table.names:
             if not self._column.nullable:
-                findings.add_error(None, self.name, findings.missing_message(self.name))
+                findings.add_error(None, self.name, describe_missing(self.name, findings.unknown))
             findings.warn(self.name, "is not in the request: scored as missing")
             findings.n_missing += table.n_rows
             return [self._missing] * table.n_rows

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.features import FeatureMatrix
-from millrace.serving.model import LoadedModel
+from millrace.serving.model import LoadedModel, Threshold
 from millrace.serving.request import PredictionRequest
 from millrace.serving.rows import RowWarning, TypedRows
 
@@ -90,16 +90,32 @@ def _regress(output: Any, rows: TypedRows, extend: Extension) -> Scores:
 def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extension) -> Scores:
     names = loaded.labels
     probabilities = output.tolist()
-    labels = [names[winner] for winner in output.argmax(axis=1).tolist()]
+    labels = [names[winner] for winner in most_probable(output).tolist()]
     decisions = labels
     if loaded.threshold is not None:
-        index, least = loaded.threshold.index, loaded.threshold.value
-        positive, negative = names[index], names[1 - index]
-        decisions = [positive if row[index] >= least else negative for row in probabilities]
+        decisions = [names[decided] for decided in decide_classes(output, loaded.threshold).tolist()]
     columns, is_finite = _without_infinite([labels, probabilities, decisions], np.isfinite(output).all(axis=1))
     labels, probabilities, decisions = columns
     further = {"is_finite": is_finite, **extend(probabilities)}
     return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings, **further)
+
+
+def most_probable(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return the most probable class of each row, the first of equal ones."""
+    return np.asarray(probabilities.argmax(axis=1))
+
+
+def reach_threshold(probabilities: npt.NDArray[Any], threshold: Threshold) -> npt.NDArray[np.bool_]:
+    """Return the mask of rows that are decided for the positive class: compared in float64, whatever the model has."""
+    return np.asarray(probabilities[:, threshold.index].astype(np.float64) >= threshold.value)
+
+
+def decide_classes(probabilities: npt.NDArray[Any], threshold: Threshold | None) -> npt.NDArray[np.intp]:
+    """Return the class that is decided for each row: by the threshold, or the most probable one without."""
+    if threshold is None:
+        return most_probable(probabilities)
+    positive = reach_threshold(probabilities, threshold)
+    return np.where(positive, threshold.index, 1 - threshold.index)
 
 
 def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> tuple[list[list[Any]], bool]:
