@@ -322,8 +322,9 @@ class Release:
         return self.spec.weights[self.stage] if self.is_active else float(self.status == "completed")
 
     def plan(self) -> RoutingPlan:
-        """Return the routing plan of the present stage."""
-        arms = (PlannedArm(self.candidate, self.weight),)
+        """Return the routing plan of the present stage; where traffic is replayed, nobody has to load the candidate."""
+        is_replay = self.spec.stages[self.stage].kind == "replay"
+        arms = () if is_replay else (PlannedArm(self.candidate, self.weight),)
         return RoutingPlan(self.release_id, self.stage, self.baseline, arms, self.spec.sticky_by)
 
 

@@ -40,7 +40,7 @@ from millrace.registry.queries import (
     list_versions,
     read_timestamp,
 )
-from millrace.releases.changes import describe_changes
+from millrace.releases.changes import describe_changes, describe_service
 from millrace.releases.control import describe_release, describe_releases, find_release
 from millrace.triggers.requests import REFUSED_UPLOADS
 
@@ -124,6 +124,12 @@ def _get_card(call: Call, model: str, version: str) -> dict[str, Any]:
     return describe_card(model, version, **call.stores)
 
 
+def _get_version(call: Call, model: str, version: str) -> dict[str, Any]:
+    """Return a version, with how it came into service."""
+    found = describe_version(model, version, **call.stores)
+    return found | {"service": describe_service(model, found["version"], call.registry)}
+
+
 def _page(call: Call, most: int = MAX_ITEMS) -> PageRequest:
     return PageRequest.read(call.request.parameter("after"), call.request.parameter("limit"), most)
 
@@ -177,7 +183,7 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/datasets/<dataset_id>": _get_dataset,
     "/models/<model>/datasets/<dataset_id>/diff/<other_id>": _get_difference,
     "/models/<model>/versions": lambda call, model: list_versions(model, call.registry, _page(call)),
-    "/models/<model>/versions/<version>": lambda call, model, version: describe_version(model, version, **call.stores),
+    "/models/<model>/versions/<version>": _get_version,
     "/models/<model>/versions/<version>/card": lambda call, model, version: describe_card(
         model, version, **call.stores
     ),
