@@ -7,6 +7,7 @@ from typing import Any, Literal
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
 from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests
+from millrace.routing import CANDIDATE_ARM
 from millrace.spec.release import LEAST_BAKE, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
@@ -46,21 +47,22 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
     # When a window is closed, the bad events in it must not matter.
     is_due = evidence.is_due(counts, now) or (is_over and counts.requests > evidence.counted.requests)
     if is_due:
-        evidence = evidence.close_window(counts, spec, now)
+        evidence = evidence.close_window(counts, release, now)
     worse = evidence.find_worse(count_tests(spec))
     if worse is not None:
         return _roll_back(release, evidence, worse, now)
     if release.status == "paused":
         return _decide("hold", release, evidence, "paused", now, has_news=is_due)
     unloaded = _find_unloaded(release, evidence, is_over=is_over)
+    objection = unloaded or _find_mismatch(release, evidence)
     if unloaded and evidence.window_unloaded == evidence.window_requests:
         return fail_release(release, f"no environment could load version {release.candidate}: {unloaded}", now)
     if now - release.started_at >= spec.longest and spec.on_undecided != "hold":
-        return _end_undecided(release, evidence, unloaded, now)
-    if is_over and not unloaded:
+        return _end_undecided(release, evidence, objection, now)
+    if is_over and not objection:
         return _pass_stage(release, evidence, counts, now)
     since = release.stage_since or release.started_at
-    reason = f"held at {_name_stage(release)}: {unloaded or wanted}, since {since:%H:%M} UTC"
+    reason = f"held at {_name_stage(release)}: {objection or wanted}, since {since:%H:%M} UTC"
     return _decide("hold", release, evidence, reason, now, has_news=is_due)
 
 
@@ -76,6 +78,16 @@ def _is_stage_over(release: Release, counts: ArmCounts, now: datetime) -> tuple[
     requests = count_evidence(counts.champion if is_preload else counts.candidate)
     wanted = f"{requests} of {spec.min_requests} requests" + ("" if is_preload else " of the candidate")
     return now - (release.stage_since or release.started_at) >= least and requests >= spec.min_requests, wanted
+
+
+def _find_mismatch(release: Release, evidence: Evidence) -> str:
+    """Return the shares of the keys that do not match the plan's, as text."""
+    shares = evidence.shares
+    if not shares.is_mismatch:
+        return ""
+    keys = f"{shares.counts.get(CANDIDATE_ARM, 0)} of {sum(shares.counts.values())} sampled keys"
+    planned = format_share(release.weight)
+    return f"records are missing: {keys} are the candidate's where {planned} should be"
 
 
 def _find_unloaded(release: Release, evidence: Evidence, *, is_over: bool) -> str:
@@ -112,7 +124,7 @@ def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: da
     if release.stage + 1 == len(release.spec.stages):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
-    evidence = evidence.pass_stage(counts, now, preloaded=counts.champion if is_preload else None)
+    evidence = evidence.pass_stage(counts, now, preloaded=counts.without_keys().champion if is_preload else None)
     return _decide("advance", advanced, evidence, f"advanced to {format_share(advanced.weight)}: {passed}", now)
 
 
