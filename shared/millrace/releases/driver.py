@@ -23,6 +23,7 @@ from millrace.registry.release_changes import (
 )
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_stage
+from millrace.releases.rewards import find_rewards
 from millrace.releases.step import StepDecision, fail_release, step
 
 ACTOR = "evaluate_release"
@@ -46,12 +47,23 @@ class Tick:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TickStores:
+    """The stores of a tick: the registry, the record of traffic, versions, and evidence that others write."""
+
+    registry: Registry
+    items: RegistryStore
+    models: ObjectStore
+    data: ObjectStore
+
+
 def evaluate_release(
     model: str,
     *,
     registry: Registry,
     item_store: RegistryStore,
     model_store: ObjectStore,
+    data_store: ObjectStore,
     schedules: Schedules,
     now: datetime,
 ) -> Tick:
@@ -62,7 +74,8 @@ def evaluate_release(
     release = find_active_release(state, registry)
     if release is not None:
         _ensure_schedule(model, schedules)
-        return _evaluate(state, release, registry=registry, item_store=item_store, model_store=model_store, now=now)
+        stores = TickStores(registry, item_store, model_store, data_store)
+        return _evaluate(state, release, stores, now)
     if state.pending_candidate and state.deleted_at is None:
         try:
             action = introduce_pending(state, AuditContext(ACTOR, "", now), registry)
@@ -84,24 +97,18 @@ def _ensure_schedule(model: str, schedules: Schedules) -> None:
         schedules.put(Schedule(model, "release", TICK))
 
 
-def _evaluate(
-    state: ModelState,
-    release: Release,
-    *,
-    registry: Registry,
-    item_store: RegistryStore,
-    model_store: ObjectStore,
-    now: datetime,
-) -> Tick:
+def _evaluate(state: ModelState, release: Release, stores: TickStores, now: datetime) -> Tick:
+    item_store, registry = stores.items, stores.registry
     has_begun = Evidence.of(release).begun
     if not has_begun:
         before = read_traffic(item_store, release.model, release.started_at - _DAY, release.started_at)
         release = replace(release, evidence=Evidence().begin(release, before, now).write())
     since = (release.stage_since or release.started_at) - _CLOCK_SKEW
     counts = count_stage(release, read_traffic(item_store, release.model, since, now + _CLOCK_SKEW))
-    decision = step(release, counts, now)
+    rewards = find_rewards(release, stores.data) if release.spec.reward else None
+    decision = step(release, counts, now, rewards=rewards)
     if decision.kind == "complete":
-        return _complete(state, release, decision, registry=registry, model_store=model_store, now=now)
+        return _complete(state, release, decision, registry=registry, model_store=stores.models, now=now)
     if decision.kind == "hold":
         saved = (has_begun and not decision.has_news) or save_evidence(decision.after, registry)
         return Tick(release.model, "held" if saved else "overtaken", release.release_id, decision.reason)
@@ -155,7 +162,7 @@ def _complete(
     try:
         promote(
             release.model,
-            release.candidate,
+            decision.winner or release.candidate,
             audit,
             registry=registry,
             model_store=model_store,

@@ -6,7 +6,6 @@ number of requests or by its age.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +23,7 @@ from millrace.releases.guards import (
     update_wealth,
     update_wealth_alone,
 )
+from millrace.releases.rewards import RewardEvidence
 from millrace.releases.shares import KeyShares
 from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
 from millrace.spec.release import TRAFFIC_GUARDS, ReleaseSpec, TrafficGuard
@@ -148,6 +148,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     before: TrafficCounts = TrafficCounts()
     preloaded: TrafficCounts = TrafficCounts()
     shares: KeyShares = KeyShares()
+    rewards: RewardEvidence | None = None
     window_requests: int = 0  # of the last window that was closed
     window_unloaded: int = 0  # of them, those in environments that lacked the candidate
     guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
@@ -266,19 +267,10 @@ def add_point(
     return (*kept, point)
 
 
-@dataclass(frozen=True, slots=True)
-class _StageKeys:
-    champion: str
-    candidate: str
-
-
 def count_stage(release: Release, hours: Iterable[TrafficHour]) -> ArmCounts:
-    """Return the counts of a release's present stage."""
-    keys = _StageKeys(
-        arm_key(release.release_id, release.stage, CHAMPION_ARM),
-        arm_key(release.release_id, release.stage, CANDIDATE_ARM),
-    )
+    """Return the counts of a release's present stage; several candidates are counted together."""
     known = list(hours)
-    champion = add_counts(hour.arms[keys.champion] for hour in known if keys.champion in hour.arms)
-    candidate = add_counts(hour.arms[keys.candidate] for hour in known if keys.candidate in hour.arms)
-    return ArmCounts(champion=champion, candidate=candidate)
+    keys = {arm: arm_key(release.release_id, release.stage, arm) for arm in (CHAMPION_ARM, *release.candidates)}
+    counts = {arm: [hour.arms[key] for hour in known if key in hour.arms] for arm, key in keys.items()}
+    champion = add_counts(counts.pop(CHAMPION_ARM))
+    return ArmCounts(champion=champion, candidate=add_counts(one for many in counts.values() for one in many))

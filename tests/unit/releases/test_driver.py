@@ -257,8 +257,8 @@ class TestWhatHappensMeanwhile:
         world.serve(2_000)
         whole, again = driver.step, []
 
-        def step_and_tick(*arguments: Any) -> Any:
-            decision = whole(*arguments)
+        def step_and_tick(*arguments: Any, **more: Any) -> Any:
+            decision = whole(*arguments, **more)
             if not again:
                 again.append("")
                 again[0] = world.tick().outcome
@@ -432,6 +432,7 @@ def test_monitoring_requests_a_tick_while_a_release_is_active_and_not_otherwise(
 
 def test_a_model_that_is_not_known_has_no_release(world):
     ports = {"registry": world.registry, "model_store": world.models, "item_store": world.registry.store}
+    ports["data_store"] = world.data
     assert evaluate_release("nobody", schedules=world.schedules, now=NOW, **ports).outcome == "not_found"
 
 
