@@ -21,8 +21,7 @@ from millrace.monitoring.monitor import (
 )
 from millrace.monitoring.serving_health import RecordedServing
 from millrace.observability import log_invocation, logger
-from millrace.releases.driver import remind_of_release
-from millrace.releases.reward_collection import collect_rewards
+from millrace.releases.upkeep import collect_rewards, remind_of_release
 from millrace.settings import CostSettings, MonitoringSettings, load_settings
 
 

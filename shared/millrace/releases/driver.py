@@ -6,14 +6,14 @@ active or a version waits for its end.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.captures.traffic import read_traffic
 from millrace.entities import ModelState, Release
 from millrace.errors import ConflictError, UnfitVersionError, VersionNotFoundError
-from millrace.ports import Event, EventPublisher, ObjectStore, RegistryStore, Schedule, Schedules
-from millrace.registry.ledger import EVENT_VERSION, AuditContext
+from millrace.ports import ObjectStore, RegistryStore, Schedule, Schedules
+from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import promote
 from millrace.registry.release_changes import (
     change_release,
@@ -113,20 +113,6 @@ def _evaluate(state: ModelState, release: Release, stores: TickStores, now: date
         saved = (has_begun and not decision.has_news) or save_evidence(decision.after, registry)
         return Tick(release.model, "held" if saved else "overtaken", release.release_id, decision.reason)
     return _change(state, decision, registry, now)
-
-
-def remind_of_release(model: str, registry: Registry, publisher: EventPublisher, now: datetime) -> bool:
-    """Publish ``ReleaseDue``, should the schedule of an active release, or of a version that waits for it, be lost.
-
-    Raises ``ServiceUnavailableError`` when the bus is busy.
-    """
-    state = registry.find_state(model)
-    if state is None or state.deleted_at is not None or not (state.release_id or state.pending_candidate):
-        return False
-    event_id = f"{model}/release-due-{now.astimezone(UTC):%Y%m%dT%H}"
-    detail = {"event_version": EVENT_VERSION, "event_id": event_id, "model": model, "release_id": state.release_id}
-    publisher.publish([Event("ReleaseDue", detail, now)])
-    return True
 
 
 _CHANGES: dict[str, tuple[str, TickOutcome]] = {

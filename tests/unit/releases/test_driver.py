@@ -17,7 +17,8 @@ from millrace.registry.promotion import GateDecision, assign_alias, promote, ret
 from millrace.registry.release_changes import get_release
 from millrace.releases import control, driver
 from millrace.releases.control import describe_release, describe_releases
-from millrace.releases.driver import Tick, evaluate_release, remind_of_release
+from millrace.releases.driver import Tick, evaluate_release
+from millrace.releases.upkeep import remind_of_release
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_events import MemoryEvents

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from millrace.captures.records import FeedbackRecord
 from millrace.errors import InvalidInputError
-from millrace.releases.reward_collection import collect_rewards
 from millrace.releases.rewards import (
     ArmRewards,
     Reward,
@@ -20,6 +19,7 @@ from millrace.releases.rewards import (
     move_shares,
     read_reward,
 )
+from millrace.releases.upkeep import collect_rewards
 from millrace.schema import Column, TableSchema
 from millrace.spec.release import RewardSpec
 from msgspec.structs import replace

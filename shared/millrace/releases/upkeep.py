@@ -1,4 +1,4 @@
-"""Collection of a release's rewards from captured requests and feedback, by what may read them.
+"""Upkeep of releases by monitoring: rewards are collected, and a tick is requested should the schedule be lost.
 
 ``monitor_model`` does this, and ``evaluate_release`` reads the sums: what reads captures cannot write what serves.
 """
@@ -12,8 +12,8 @@ from millrace.captures.joining import join_window
 from millrace.captures.records import CapturedRow
 from millrace.captures.window import ReadReport, WindowBuilder, iterate_rows
 from millrace.entities import Release
-from millrace.ports import ObjectStore
-from millrace.registry.release_changes import find_active_release
+from millrace.ports import Event, EventPublisher, ObjectStore
+from millrace.registry.ledger import EVENT_VERSION
 from millrace.registry.store import Registry
 from millrace.releases.rewards import (
     Reward,
@@ -26,6 +26,22 @@ from millrace.releases.rewards import (
 
 #: Most hours of requests that one call takes; the next one goes on.
 _MAX_HOURS = 24
+#: Releases among which the active one is: the newest, unless clocks differ.
+_NEWEST = 5
+
+
+def remind_of_release(model: str, registry: Registry, publisher: EventPublisher, now: datetime) -> bool:
+    """Publish ``ReleaseDue``, should the schedule of an active release, or of a version that waits for it, be lost.
+
+    Raises ``ServiceUnavailableError`` when the bus is busy.
+    """
+    state = registry.find_state(model)
+    if state is None or state.deleted_at is not None or not (state.release_id or state.pending_candidate):
+        return False
+    event_id = f"{model}/release-due-{now.astimezone(UTC):%Y%m%dT%H}"
+    detail = {"event_version": EVENT_VERSION, "event_id": event_id, "model": model, "release_id": state.release_id}
+    publisher.publish([Event("ReleaseDue", detail, now)])
+    return True
 
 
 def collect_rewards(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> RewardEvidence | None:
@@ -35,7 +51,11 @@ def collect_rewards(model: str, registry: Registry, data_store: ObjectStore, now
     once, both write the same.
     """
     state = registry.find_state(model)
-    release = find_active_release(state, registry) if state is not None else None
+    if state is None or state.release_id is None:
+        return None
+    # Only what may write the registry has the functions that begin and change releases.
+    newest, _ = registry.list_page(Release, model, "RELEASE#", newest_first=True, limit=_NEWEST)
+    release = next((one for one in newest if one.release_id == state.release_id), None)
     if release is None or release.spec.reward is None or release.stage_kind != "serve":
         return None
     begun = release.stage_since or release.started_at
