@@ -71,6 +71,8 @@ class Metric:
     always_defined: bool = True
     #: True where monitoring estimates it without ground truth, from probabilities.
     has_estimate: bool = False
+    #: True where only the order of the second class's probabilities counts, which a calibration leaves as it is.
+    sees_order_only: bool = False
 
     @property
     def loss_label(self) -> str:
@@ -90,6 +92,12 @@ class Metric:
     def gain(self, challenger: float, other: float) -> float:
         """Return the improvement of ``challenger`` over ``other``; negative when it is worse."""
         return challenger - other if self.greater_is_better else other - challenger
+
+    def sees_alike(self, first: Array, second: Array) -> bool:
+        """Return whether the metric cannot tell these predictions of the same rows apart."""
+        if self.sees_order_only:
+            first, second = (np.unique(one[:, 1], return_inverse=True)[1] for one in (first, second))
+        return np.array_equal(first, second)
 
     def statistic(self, target: Array, predictions: Array) -> Statistic:
         """Return the metric of these predictions as a function of row weights.
@@ -145,9 +153,27 @@ _class_score = partial(_score, has_estimate=True)
 _class_loss = partial(_loss, has_estimate=True)
 
 ROC_AUC = _class_score(
-    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, roc_auc_interval, always_defined=False
+    "roc_auc",
+    "ROC AUC",
+    _BINARY,
+    _UNIT,
+    roc_auc,
+    log_losses,
+    roc_auc_interval,
+    always_defined=False,
+    sees_order_only=True,
 )
-PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, pr_auc_interval, always_defined=False)
+PR_AUC = _score(
+    "pr_auc",
+    "PR AUC",
+    _BINARY,
+    _UNIT,
+    pr_auc,
+    log_losses,
+    pr_auc_interval,
+    always_defined=False,
+    sees_order_only=True,
+)
 LOG_LOSS = _class_loss(
     "log_loss",
     "log loss",

@@ -271,7 +271,7 @@ def roc_auc_ovr_interval(target: Array, probabilities: FloatArray, confidence: f
     areas = [_area(target == label, proper[:, label]) for label in range(classes)]
     value = float(np.mean([area.value for area in areas]))
     observed = sum(area.observed for area in areas)
-    if value in (0.0, 1.0) or observed <= 0.0:
+    if value in (0.0, 1.0) or observed <= _TINY**2:
         return TooFewRows("the classes are separated without an exception")
     together = float((np.mean([area.influence for area in areas], axis=0) ** 2).sum())
     variance = together * sum(area.variance for area in areas) / observed

@@ -53,7 +53,7 @@ def compare(champion: Champion, best: Champion | None, predictions: np.ndarray, 
         champion,
         predictions,
         holdout_of(target),
-        metric=get_metric(task, None),
+        metric=get_metric(task, spec.get("primary_metric")),
         spec=ModelSpec.parse(spec),
         split={"fingerprint": "f"},
         data_store=MemoryObjectStore("data"),
@@ -176,11 +176,24 @@ def test_an_interval_without_width_of_models_that_differ_is_none():
     """Both models are right on all 40 rows, and not the same: forty rows do not show that they are as good."""
     target = (np.arange(40) % 2).astype(np.int64)
     first = np.stack([1.0 - target, 1.0 * target], axis=1) * 0.8 + 0.1
-    second = np.stack([1.0 - target, 1.0 * target], axis=1) * 0.6 + 0.2
+    score = target * 0.6 + np.linspace(0.1, 0.3, 40)
+    second = np.stack([1.0 - score, score], axis=1)
     same, other = (compare(version_of(1, "binary", first), None, rows, target, "binary") for rows in (first, second))
     assert (same.gain.low, same.gain.high, same.not_compared) == (0.0, 0.0, None)
     assert (other.gain, other.measured_gain) == (None, 0.0)
     assert "its 40 rows are too few for an interval of the gain in roc_auc" in other.not_compared
+
+
+@pytest.mark.parametrize(("metric", "is_alike"), [("roc_auc", True), ("pr_auc", True), ("log_loss", False)])
+def test_models_of_one_order_are_equal_where_the_order_counts(metric, is_alike):
+    """A calibration moves probabilities and leaves their order: a version that gained one loses no ROC AUC by it."""
+    generator = np.random.default_rng(3)
+    target = (np.arange(200) % 3 == 0).astype(np.int64)
+    raw = predictions_of("binary", target, 1.0, generator)
+    scaled = raw**0.7 / (raw**0.7).sum(axis=1, keepdims=True)
+    compared = compare(version_of(1, "binary", raw), None, scaled, target, "binary", primary_metric=metric)
+    assert compared.not_compared is None
+    assert (compared.gain == ConfidenceInterval(0.0, 0.0)) == is_alike
 
 
 @pytest.mark.parametrize(("value", "decision"), [(0.79, "promote"), (0.81, "keep")])
