@@ -239,7 +239,7 @@ class _Evaluator:
             reasons=gate.reasons,
             split={**split, "rows": splits.rows},
             model_bytes=len(onnx_bytes),
-            holdout=HoldoutResult(rows, measured.estimates(confidence)),
+            holdout=HoldoutResult(rows, measured.estimates(confidence, analyzed.others)),
             baseline=BaselineResult(dict(baseline.metrics)),
             champion=comparison,
             best_version=gate.best_version,

@@ -17,6 +17,7 @@ from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, Statistic
 from millrace.metrics.confidence_intervals import (
     Interval,
     IntervalOf,
+    OtherRows,
     TooFewRows,
     accuracy_interval,
     error_quantile_interval,
@@ -73,6 +74,8 @@ class Metric:
     has_estimate: bool = False
     #: True where only the order of the second class's probabilities counts, which a calibration leaves as it is.
     sees_order_only: bool = False
+    #: True where few errors may decide the value: its interval takes the largest from other rows as well.
+    is_decided_by_few: bool = False
 
     @property
     def loss_label(self) -> str:
@@ -94,7 +97,7 @@ class Metric:
         return challenger - other if self.greater_is_better else other - challenger
 
     def sees_alike(self, first: Array, second: Array) -> bool:
-        """Return whether the metric cannot tell these predictions of the same rows apart."""
+        """Return whether these predictions of the same rows are the same to the metric."""
         if self.sees_order_only:
             first, second = (np.unique(one[:, 1], return_inverse=True)[1] for one in (first, second))
         return np.array_equal(first, second)
@@ -111,9 +114,15 @@ class Metric:
         """
         return self.statistic_of(target, predictions.astype(np.float64))
 
-    def interval(self, target: Array, predictions: Array, confidence: float) -> Interval:
-        """Return the metric's confidence interval, or the reason for which the rows do not support one."""
-        interval = self.interval_of(target, predictions.astype(np.float64), confidence)
+    def interval(
+        self, target: Array, predictions: Array, confidence: float, others: OtherRows | None = None
+    ) -> Interval:
+        """Return the metric's confidence interval, or the reason for which the rows do not support one.
+
+        ``others`` are the targets and predictions of further rows that the model was not fitted on.
+        """
+        further = (others,) if self.is_decided_by_few else ()
+        interval = self.interval_of(target, predictions.astype(np.float64), confidence, *further)
         if isinstance(interval, TooFewRows):
             return interval
         return ConfidenceInterval(max(interval.low, self.range[0]), min(interval.high, self.range[1]))
@@ -205,7 +214,7 @@ ROC_AUC_OVR = _score(
     roc_auc_ovr_interval,
     always_defined=False,
 )
-RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, rmse_interval)
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, rmse_interval, is_decided_by_few=True)
 MAE = _loss(
     "mae",
     "MAE",
@@ -224,6 +233,7 @@ R2 = _score(
     squared_errors,
     r2_interval,
     always_defined=False,
+    is_decided_by_few=True,
 )
 ERROR_P50 = _loss(
     "error_p50",

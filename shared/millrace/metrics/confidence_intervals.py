@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, wilson
-from millrace.metrics.functions import share_below
+from millrace.metrics.functions import share_below, squared_errors
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +29,9 @@ class TooFewRows:
 
 Interval = ConfidenceInterval | TooFewRows
 #: From targets, float64 predictions and a confidence level to an interval.
-IntervalOf = Callable[[Array, FloatArray, float], Interval]
+IntervalOf = Callable[..., Interval]
+#: Targets and predictions of rows beside those measured that the model was not fitted on either.
+OtherRows = tuple[Array, Array]
 
 #: Below, no interval of a loss or an error has been measured to cover.
 MIN_ROWS = 20
@@ -45,6 +47,8 @@ UNSEEN_LOSS = 0.75
 UNSEEN_ERROR = 1.2
 UNSEEN_SQUARE = 1.8
 UNSEEN_RATIO = 2.0
+#: The same, relative to what other rows let one expect of the largest.
+UNSEEN_ELSEWHERE = 1.5
 #: Rows that an assumed variance counts as beside the observed one: of a handful of rows the latter is often too small.
 _ASSUMED_ROWS = 2.0
 
@@ -116,22 +120,28 @@ def _studentised(values: FloatArray, quantile: float) -> float:
     return mean * math.exp(min(-variation / root * wanted, _MAX_EXPONENT))
 
 
-def mean_interval(values: FloatArray, unseen: float, confidence: float) -> Interval:
-    """Return the interval of the mean of values of at least zero.
+def mean_interval(
+    values: FloatArray, unseen: float, confidence: float, elsewhere: FloatArray | None = None
+) -> Interval:
+    """Return the interval of a positive mean.
 
     The upper end counts one more row, ``unseen`` times the largest: what a sample has not shown is its tail (as the
     added point of the adjusted empirical likelihood: Chen, Variyath and Abraham, 2008, *J. Comput. Graph. Stat.* 17:
-    426-443).
+    426-443). Where there are values ``elsewhere``, that row is at least what they let one expect of the largest of so
+    many; and the lower end counts one more row where values below zero may be missing.
     """
     if len(values) < MIN_ROWS:
         return TooFewRows(f"{len(values)} rows; an interval needs {MIN_ROWS}")
-    largest = float(values.max())
-    if largest <= 0.0 or largest == float(values.min()):
+    largest, least = float(values.max()), float(values.min())
+    if largest <= 0.0 or largest == least:
         return TooFewRows("every row has the same loss")
-    quantile = student_quantile(confidence, len(values) - 1)
-    return ConfidenceInterval(
-        _studentised(values, -quantile), _studentised(np.append(values, unseen * largest), quantile)
-    )
+    quantile, added, below = student_quantile(confidence, len(values) - 1), unseen * largest, values
+    if elsewhere is not None and len(elsewhere):
+        ordered, count = np.sort(elsewhere), max(1, len(elsewhere) // len(values))
+        added = max(added, UNSEEN_ELSEWHERE * float(ordered[-count:].mean()))
+        below = np.append(values, min(0.0, least, float(ordered[:count].mean()))) if ordered[0] < 0.0 else values
+    low = _studentised(below, -quantile) if below.mean() > 0.0 else 0.0
+    return ConfidenceInterval(low, _studentised(np.append(values, added), quantile))
 
 
 def mean_loss_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> IntervalOf:
@@ -151,22 +161,33 @@ def mean_error_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> 
     return lambda target, values, confidence: mean_interval(row_loss(target, values), UNSEEN_ERROR, confidence)
 
 
-def rmse_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
-    """Return the roots of the interval of the mean squared error."""
-    squares = mean_interval((values - target) ** 2, UNSEEN_SQUARE, confidence)
+def rmse_interval(target: Array, values: FloatArray, confidence: float, others: OtherRows | None = None) -> Interval:
+    """Return the roots of the interval of the mean squared error.
+
+    Where the rarest errors decide it, most small samples have none of them; other rows may have.
+    """
+    elsewhere = None if others is None else squared_errors(*others)
+    squares = mean_interval((values - target) ** 2, UNSEEN_SQUARE, confidence, elsewhere)
     if isinstance(squares, TooFewRows):
         return squares
     return ConfidenceInterval(math.sqrt(squares.low), math.sqrt(squares.high))
 
 
-def r2_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
-    """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row."""
-    squares, deviations = (values - target) ** 2, (target - target.mean()) ** 2
-    variance = float(deviations.mean())
+def r2_interval(target: Array, values: FloatArray, confidence: float, others: OtherRows | None = None) -> Interval:
+    """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row.
+
+    Other rows count as for :func:`rmse_interval`.
+    """
+    mean, variance = float(target.mean()), float(target.var())
     if variance <= 0.0:
         return TooFewRows("the targets do not vary")
-    ratio = float(squares.mean()) / variance
-    unexplained = mean_interval(ratio + (squares - ratio * deviations) / variance, UNSEEN_RATIO, confidence)
+    ratio = float(((values - target) ** 2).mean()) / variance
+
+    def linearised(truth: Array, predicted: Array) -> FloatArray:
+        return np.asarray(ratio + (squared_errors(truth, predicted) - ratio * (truth - mean) ** 2) / variance)
+
+    elsewhere = None if others is None else linearised(*others)
+    unexplained = mean_interval(linearised(target, values), UNSEEN_RATIO, confidence, elsewhere)
     if isinstance(unexplained, TooFewRows):
         return unexplained
     return ConfidenceInterval(1 - unexplained.high, 1 - unexplained.low)
