@@ -287,6 +287,7 @@ class CalibrationCurve(Record, frozen=True, kw_only=True, eq=False):
     expected_error: float
     expected_error_low: float | msgspec.UnsetType = msgspec.UNSET
     expected_error_high: float | msgspec.UnsetType = msgspec.UNSET
+    expected_error_reason: str | msgspec.UnsetType = msgspec.UNSET  # stored where there is no interval
 
 
 class Curves(Record, frozen=True, kw_only=True, eq=False):
