@@ -113,7 +113,12 @@ def gate(holdout: Holdout, rule: str, challenger: Array, champion: Array, best: 
     name = world.metric.name
     compared_best = None
     if best is not None:
-        compared_best = BestComparison(1, holdout.gain(challenger, best), metrics={name: holdout.measure(best)[0]})
+        compared_best = BestComparison(
+            1,
+            holdout.gain(challenger, best),
+            measured_gain=world.metric.gain(holdout.measure(challenger)[0], holdout.measure(best)[0]),
+            metrics={name: holdout.measure(best)[0]},
+        )
     evidence = GateEvidence(
         task=world.task,
         primary_metric=world.metric,
@@ -124,6 +129,7 @@ def gate(holdout: Holdout, rule: str, challenger: Array, champion: Array, best: 
             gain,
             metrics={name: holdout.measure(champion)[0]},
             rows=holdout.size,
+            measured_gain=world.metric.gain(holdout.measure(challenger)[0], holdout.measure(champion)[0]),
             best=compared_best,
             reasons=("newer data",) if rule == "new, reason" else (),
         ),

@@ -135,20 +135,20 @@ def calibration_curve(
             merged[-1] = np.r_[merged[-1], piece]
         else:
             merged.append(piece)
-    cells = []
+    parts = []
     for piece in merged:
         share = float(happened[piece].mean())
         low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
-        cells.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
+        parts.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
     bins = CalibrationBins(
-        predicted=np.array([cell.predicted for cell in cells]),
-        observed=np.array([cell.observed for cell in cells]),
+        predicted=np.array([part.predicted for part in parts]),
+        observed=np.array([part.observed for part in parts]),
         spread=np.array([np.var(probabilities[piece]) for piece in merged]),
         errors=np.array([_bin_error(probabilities[piece], happened[piece]) for piece in merged]),
-        counts=np.array([cell.rows for cell in cells], dtype=np.float64),
+        counts=np.array([part.rows for part in parts], dtype=np.float64),
     )
     expected = float(bins.counts @ np.abs(bins.predicted - bins.observed) / len(probabilities))
-    curve = results.CalibrationCurve(bins=cells, expected_error=expected)
+    curve = results.CalibrationCurve(bins=parts, expected_error=expected)
     wrong = int(np.sum((probabilities > _LIKELIER) != happened))
     interval = calibration_error_interval(bins, wrong, confidence)
     if isinstance(interval, TooFewRows):

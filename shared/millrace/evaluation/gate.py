@@ -16,11 +16,14 @@ by the primary metric. The challenger is **promoted** when
 * it is clearly better: all of the interval lies above zero; or
 * it is as good, and there is a reason to replace the champion, such as newer data, an incident or a request by hand.
 
-It is as good when it is not clearly worse than the champion, and the interval of its gain over the *best champion so
-far* lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
-trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses never add up to more
-than the margin. Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new
-version costs its consumers something. With ``champion_rule: better`` only the first holds.
+It is as good when it is not clearly worse than the champion, and its gain over the *best champion so far* certainly
+lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
+trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses do not add up to more
+than the margin. A chain of challengers has as many chances to pass by luck as it has members, so the test is as strict
+as makes :data:`CHAIN_DECISIONS` of them wrong no more often, all together, than one interval is (Bonferroni).
+
+Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new version costs its
+consumers something. With ``champion_rule: better`` only the first holds.
 
 Without an interval of the gain nothing is known, and the champion stays.
 
@@ -31,8 +34,9 @@ was changed on purpose. Otherwise the challenger is kept until somebody has chec
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
-from millrace.evaluation_results import ChampionComparison, Decision, GateCheck, HoldoutUse
+from millrace.evaluation_results import BestComparison, ChampionComparison, Decision, GateCheck, HoldoutUse
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import NEARLY_PERFECT, Metric, get_metric, nearly_perfect
 from millrace.quantities import format_number
@@ -40,6 +44,8 @@ from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
 
+#: Decisions against one best champion that, all together, are wrong as seldom as one interval.
+CHAIN_DECISIONS = 20
 _SHOWN_SUSPICIONS = 3
 
 
@@ -282,23 +288,39 @@ def _note_better_best(champion: ChampionComparison, metric: Metric) -> Iterator[
 
 def _check_margin(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:
     """Check that the model loses no more than the margin against the best champion so far."""
-    best, gain, version, metrics = champion.best, champion.gain, champion.version, champion.metrics
-    which, note = "the champion", ""
+    best, which, note = champion.best, "the champion", ""
+    compared: ChampionComparison | BestComparison = champion
     if best and best.gain:
-        gain, version, metrics, which = best.gain, best.version, best.metrics, "the best champion so far"
+        compared, which = best, "the best champion so far"
     elif best:
         note = f" (version {best.version}, the best so far, could not be compared: {best.not_compared})"
     margin, share = spec.margin, ""
     if metric.change_is_relative:
-        margin = spec.relative_margin * abs((metrics or {}).get(metric.name, 0.0))
+        margin = spec.relative_margin * abs((compared.metrics or {}).get(metric.name, 0.0))
         share = f", {100 * spec.relative_margin:.3g} % of its value"
-    passed = gain is not None and gain.low >= -margin
+    least = _certain_gain(compared, spec.confidence)
+    passed = least >= -margin
     verdict = "the model loses" if passed else "it is not certain that the model loses"
     explanation = (
-        f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {version}, {which}: its "
-        f"gain in {metric.name} on {champion.rows:,} rows is {gain}{note}"
+        f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {compared.version}, "
+        f"{which}: its gain in {metric.name} on {champion.rows:,} rows is {compared.gain}, and at least "
+        f"{format_number(least)} as one of {CHAIN_DECISIONS} decisions{note}"
     )
-    return GateCheck("best_champion", passed, gain.low if gain else None, -margin, explanation)
+    return GateCheck("best_champion", passed, least, -margin, explanation)
+
+
+def _certain_gain(compared: ChampionComparison | BestComparison, confidence: float) -> float:
+    """Return the gain that is exceeded in all of :data:`CHAIN_DECISIONS` with the chance of one interval's lower end.
+
+    That end is as many standard errors below the measured gain as the quantile says; the chance of a chain needs more.
+    """
+    gain = compared.gain
+    assert gain is not None  # noqa: S101  # the caller compares
+    measured = (gain.low + gain.high) / 2 if compared.measured_gain is None else compared.measured_gain
+    missed = (1 - confidence) / 2
+    quantiles = (NormalDist().inv_cdf(1 - chance) for chance in (missed / CHAIN_DECISIONS, missed))
+    of_chain, of_one = quantiles
+    return measured - (measured - gain.low) * of_chain / of_one
 
 
 def _check_reason(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> GateCheck:

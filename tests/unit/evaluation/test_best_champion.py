@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,8 +121,8 @@ def replaced(compared: ChampionComparison, **changes) -> ChampionComparison:
     ("best", "decision", "best_version"),
     [
         (None, "promote", 3),
-        (BestComparison(1, ConfidenceInterval(-0.02, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
-        (BestComparison(1, ConfidenceInterval(-0.03, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
+        (BestComparison(1, ConfidenceInterval(-0.013, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
+        (BestComparison(1, ConfidenceInterval(-0.014, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(-0.05, -0.03), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(0.01, 0.02), metrics={"roc_auc": 0.9}), "promote", None),
         (BestComparison(1, not_compared="it is retired"), "promote", 3),
@@ -140,7 +141,7 @@ def test_the_best_champion_so_far_decides_beside_the_champion(best, decision, be
 
 
 @pytest.mark.parametrize(
-    ("low", "relative_margin", "decision"), [(-4.9, 0.05, "promote"), (-5.1, 0.05, "keep"), (-9.9, 0.1, "promote")]
+    ("low", "relative_margin", "decision"), [(-3.2, 0.05, "promote"), (-3.4, 0.05, "keep"), (-7.2, 0.1, "promote")]
 )
 def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_margin, decision):
     champion = ChampionComparison(2, ConfidenceInterval(low, 3.0), metrics={"rmse": 100.0}, rows=500, reasons=WHY)
@@ -154,6 +155,16 @@ def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_mar
     result = decide(evidence, GateSpec(relative_margin=relative_margin))
     assert result.decision == decision
     assert f"the margin ({100 * relative_margin:.0f}, {100 * relative_margin:.0f} % of its value)" in result.reasons[1]
+
+
+def test_one_of_twenty_decisions_needs_a_narrower_interval_than_one_alone():
+    """The lower end moves away from the measured gain as Bonferroni's quantile does from that of one interval."""
+    best = BestComparison(1, ConfidenceInterval(-0.012, 0.004), measured_gain=-0.002, metrics={"roc_auc": 0.9})
+    champion = ChampionComparison(3, WIDE, metrics={"roc_auc": 0.89}, rows=500, reasons=WHY, best=best)
+    (check,) = [one for one in decide(replace(EVIDENCE, champion=champion), GateSpec()).checks if "best" in one.name]
+    wide, narrow = NormalDist().inv_cdf(1 - 0.025 / 20), NormalDist().inv_cdf(0.975)
+    assert check.value == pytest.approx(-0.002 - 0.01 * wide / narrow)
+    assert "is -0.012 to 0.004, and at least -0.01743 as one of 20 decisions" in check.explanation
 
 
 def test_a_model_that_beats_the_champion_is_promoted_also_where_an_earlier_one_is_better():

@@ -136,7 +136,7 @@ def test_ranks_of_a_quantile_are_those_of_the_binomial_distribution(rows):
 
 @pytest.mark.parametrize("name", ["rmse", "r2"])
 def test_other_rows_show_the_errors_that_a_small_holdout_has_not(name):
-    """A hundredth of the rows makes 69 % of the mean, as of fares: most samples of 60 have none of them, and flatter."""
+    """A hundredth of the rows makes 69 % of the mean, as of fares; most samples of 60 have none of them."""
     rng = np.random.default_rng(4)
     target, noise = 5 * rng.normal(size=100_000), rng.normal(size=100_000)
     noise[rng.random(100_000) < 0.01] *= 15
