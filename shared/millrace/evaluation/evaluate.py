@@ -165,7 +165,8 @@ class _Evaluator:
                 best=load_best(trial.model, champion, schema, registry=self.registry, model_store=self.model_store),
             )
             reasons = find_reasons(run, champion, schema, prepared, spec=spec.gate, registry=self.registry)
-            comparison = msgspec.structs.replace(comparison, reasons=reasons)
+            latest = self.registry.get_state(trial.model).latest_version
+            comparison = msgspec.structs.replace(comparison, reasons=reasons, latest_version=latest)
         holdout_use = find_holdout_use(
             run,
             split.get("fingerprint"),

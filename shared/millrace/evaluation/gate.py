@@ -19,8 +19,9 @@ by the primary metric. The challenger is **promoted** when
 It is as good when it is not clearly worse than the champion, and its gain over the *best champion so far* certainly
 lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
 trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses do not add up to more
-than the margin. A chain of challengers has as many chances to pass by luck as it has members, so the test is as strict
-as makes :data:`CHAIN_DECISIONS` of them wrong no more often, all together, than one interval is (Bonferroni).
+than the margin. Each challenger of a chain is one more chance to pass by luck, so each decision against one best
+champion is stricter than the last: its chance of an error is ``chance / (n * (n + 1))``, whose sum over a chain of any
+length is that of one interval's end.
 
 Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new version costs its
 consumers something. With ``champion_rule: better`` only the first holds.
@@ -44,8 +45,6 @@ from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
 
-#: Decisions against one best champion that, all together, are wrong as seldom as one interval.
-CHAIN_DECISIONS = 20
 _SHOWN_SUSPICIONS = 3
 
 
@@ -298,29 +297,30 @@ def _check_margin(champion: ChampionComparison, metric: Metric, spec: GateSpec) 
     if metric.change_is_relative:
         margin = spec.relative_margin * abs((compared.metrics or {}).get(metric.name, 0.0))
         share = f", {100 * spec.relative_margin:.3g} % of its value"
-    least = _certain_gain(compared, spec.confidence)
+    number = max(1, champion.latest_version - compared.version + 1)
+    least = _certain_gain(compared, spec.confidence, number)
     passed = least >= -margin
     verdict = "the model loses" if passed else "it is not certain that the model loses"
     explanation = (
         f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {compared.version}, "
         f"{which}: its gain in {metric.name} on {champion.rows:,} rows is {compared.gain}, and at least "
-        f"{format_number(least)} as one of {CHAIN_DECISIONS} decisions{note}"
+        f"{format_number(least)} as decision {number} since that version{note}"
     )
     return GateCheck("best_champion", passed, least, -margin, explanation)
 
 
-def _certain_gain(compared: ChampionComparison | BestComparison, confidence: float) -> float:
-    """Return the gain that is exceeded in all of :data:`CHAIN_DECISIONS` with the chance of one interval's lower end.
+def _certain_gain(compared: ChampionComparison | BestComparison, confidence: float, number: int) -> float:
+    """Return the gain that is certain in the ``number``-th decision against a version.
 
-    That end is as many standard errors below the measured gain as the quantile says; the chance of a chain needs more.
+    An interval's lower end is as many standard errors below the measured gain as a quantile of the normal distribution;
+    a smaller chance of an error needs a larger one.
     """
     gain = compared.gain
     assert gain is not None  # noqa: S101  # the caller compares
     measured = (gain.low + gain.high) / 2 if compared.measured_gain is None else compared.measured_gain
     missed = (1 - confidence) / 2
-    quantiles = (NormalDist().inv_cdf(1 - chance) for chance in (missed / CHAIN_DECISIONS, missed))
-    of_chain, of_one = quantiles
-    return measured - (measured - gain.low) * of_chain / of_one
+    of_decision, of_one = (NormalDist().inv_cdf(1 - chance) for chance in (missed / (number * (number + 1)), missed))
+    return measured - (measured - gain.low) * of_decision / of_one
 
 
 def _check_reason(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> GateCheck:

@@ -121,8 +121,8 @@ def replaced(compared: ChampionComparison, **changes) -> ChampionComparison:
     ("best", "decision", "best_version"),
     [
         (None, "promote", 3),
-        (BestComparison(1, ConfidenceInterval(-0.013, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
-        (BestComparison(1, ConfidenceInterval(-0.014, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
+        (BestComparison(1, ConfidenceInterval(-0.017, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
+        (BestComparison(1, ConfidenceInterval(-0.018, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(-0.05, -0.03), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(0.01, 0.02), metrics={"roc_auc": 0.9}), "promote", None),
         (BestComparison(1, not_compared="it is retired"), "promote", 3),
@@ -141,7 +141,7 @@ def test_the_best_champion_so_far_decides_beside_the_champion(best, decision, be
 
 
 @pytest.mark.parametrize(
-    ("low", "relative_margin", "decision"), [(-3.2, 0.05, "promote"), (-3.4, 0.05, "keep"), (-7.2, 0.1, "promote")]
+    ("low", "relative_margin", "decision"), [(-4.2, 0.05, "promote"), (-4.5, 0.05, "keep"), (-8.8, 0.1, "promote")]
 )
 def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_margin, decision):
     champion = ChampionComparison(2, ConfidenceInterval(low, 3.0), metrics={"rmse": 100.0}, rows=500, reasons=WHY)
@@ -157,14 +157,16 @@ def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_mar
     assert f"the margin ({100 * relative_margin:.0f}, {100 * relative_margin:.0f} % of its value)" in result.reasons[1]
 
 
-def test_one_of_twenty_decisions_needs_a_narrower_interval_than_one_alone():
-    """The lower end moves away from the measured gain as Bonferroni's quantile does from that of one interval."""
+@pytest.mark.parametrize(("latest", "number"), [(0, 1), (1, 1), (3, 3), (20, 20)])
+def test_each_decision_against_one_best_champion_is_stricter_than_the_last(latest, number):
+    """The chances of an error of all of them add up to that of one interval's end."""
     best = BestComparison(1, ConfidenceInterval(-0.012, 0.004), measured_gain=-0.002, metrics={"roc_auc": 0.9})
-    champion = ChampionComparison(3, WIDE, metrics={"roc_auc": 0.89}, rows=500, reasons=WHY, best=best)
+    champion = ChampionComparison(3, WIDE, metrics={}, rows=500, reasons=WHY, best=best, latest_version=latest)
     (check,) = [one for one in decide(replace(EVIDENCE, champion=champion), GateSpec()).checks if "best" in one.name]
-    wide, narrow = NormalDist().inv_cdf(1 - 0.025 / 20), NormalDist().inv_cdf(0.975)
-    assert check.value == pytest.approx(-0.002 - 0.01 * wide / narrow)
-    assert "is -0.012 to 0.004, and at least -0.01743 as one of 20 decisions" in check.explanation
+    quantiles = [NormalDist().inv_cdf(1 - 0.025 / divisor) for divisor in (number * (number + 1), 1)]
+    assert check.value == pytest.approx(-0.002 - 0.01 * quantiles[0] / quantiles[1])
+    assert check.passed == (number < 20)
+    assert f"as decision {number} since that version" in check.explanation
 
 
 def test_a_model_that_beats_the_champion_is_promoted_also_where_an_earlier_one_is_better():
