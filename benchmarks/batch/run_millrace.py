@@ -1,10 +1,9 @@
 """A whole batch job: planned, scored part by part on one core, and finished.
 
-    run_millrace.py WORK KIND ROWS csv|parquet
+Arguments: WORK KIND ROWS, and csv or parquet.
 """
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -12,17 +11,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+
+def memory_mb(name: str) -> float:
+    """Return a figure of this process's memory; ``ru_maxrss`` would begin with that of the process that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) / 1_024 for line in status.splitlines() if line.startswith(name))
+
+
 work, kind, rows, source = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-from folder_store import FolderStore  # noqa: E402 - beside this file
-from millrace.batch.finishing import finish_job  # noqa: E402 - as above
-from millrace.batch.job import BatchJob, PartPointer, SourceObject  # noqa: E402 - as above
-from millrace.batch.job_planning import plan_job  # noqa: E402 - as above
-from millrace.batch.part_scoring import score_planned  # noqa: E402 - as above
-from millrace.documents import from_plain  # noqa: E402 - as above
-from millrace.schema import TableSchema  # noqa: E402 - as above
-from millrace.serving.model import LoadedModel, OnnxModel  # noqa: E402 - as above
-from millrace.spec.data import ReadSpec  # noqa: E402 - as above
+from folder_store import FolderStore
+from millrace.batch.finishing import finish_job
+from millrace.batch.job import BatchJob, PartPointer, SourceObject
+from millrace.batch.job_planning import plan_job
+from millrace.batch.part_scoring import score_planned
+from millrace.documents import from_plain
+from millrace.schema import TableSchema
+from millrace.serving.model import LoadedModel, OnnxModel
+from millrace.spec.data import ReadSpec
 
 schema = TableSchema.from_dict(json.loads((work / kind / "signature.json").read_text())["schema"])
 loaded = LoadedModel("bench", 1, OnnxModel.load((work / kind / "model.onnx").read_bytes(), schema), schema)
@@ -55,6 +61,7 @@ def timed_run(self: OnnxModel, features: Any) -> Any:
 
 
 OnnxModel.run = timed_run  # type: ignore[method-assign]  # measured, and otherwise itself
+idle = memory_mb("VmRSS")
 wall, cpu = time.perf_counter(), time.process_time()
 plan_job(job, loaded, ReadSpec(), store, lanes=1)
 planned = time.process_time() - cpu
@@ -73,7 +80,8 @@ print(
             "plan": planned,
             "session": session_seconds,
             "parts": manifest.parts,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,
+            "peak_mb": memory_mb("VmHWM"),
+            "idle_mb": idle,
         }
     )
 )

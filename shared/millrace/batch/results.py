@@ -29,7 +29,7 @@ from millrace.serving.scoring import decide_classes, most_probable
 Columns = dict[str, pa.Array]
 
 #: Rows, and numbers of their matrix, that a model gets at once.
-BLOCK_ROWS, _BLOCK_NUMBERS = 65_536, 8_000_000
+BLOCK_ROWS, _BLOCK_NUMBERS = 16_384, 8_000_000
 #: Distinct labels that a summary counts.
 _COUNTED_LABELS = 1_000
 
