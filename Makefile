@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint lock layers deploy verify-aws clean environment tools
+.PHONY: help demo demo-batch test check lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +26,9 @@ help:  ## List the targets
 
 demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Run the demonstration: start the local stack, train and serve two models, stop it
 	@$(BIN)/millrace demo $(DEMO_OPTIONS)
+
+demo-batch: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Score a file of a million rows on the local stack, with its progress
+	@$(BIN)/millrace demo --batch $(DEMO_OPTIONS)
 
 test: environment tools  ## Run every test
 	@$(BIN)/pytest $(PYTEST_OPTIONS)

@@ -49,20 +49,28 @@ class ReleaseWorld(RegisteredVersions):
         text = self.registry.store.get(ModelKeys(MODEL).state).get("routing")
         return RoutingPlan.read(text) if text else None
 
-    def serve(self, requests: int, minutes: int = 61, stage: int | None = None, **candidate: Any) -> None:
-        """Let requests come in the hour that begins now, a tenth or a half of them the candidate's."""
+    def serve(
+        self, requests: int, minutes: int = 61, stage: int | None = None, champion: Any = None, **candidate: Any
+    ) -> None:
+        """Let requests come in the hour that begins now, the candidate's share of them its own."""
         release = self.release
         assert release is not None
         number = round(requests * release.weight)
         hour = self.now.replace(minute=0, second=0, microsecond=0)
         arms = self.arms.setdefault(hour, {})
-        for arm, count, more in (("champion", requests - number, {}), ("candidate", number, candidate)):
+        for arm, count, more in (("champion", requests - number, champion or {}), ("candidate", number, candidate)):
             key = arm_key(release.release_id, release.stage if stage is None else stage, arm)
-            counts = TrafficCounts(requests=count, statuses={"2xx": count}, latencies={4: count}, **more)
+            counts = TrafficCounts(**({"requests": count, "statuses": {"2xx": count}, "latencies": {4: count}} | more))
             arms[key] = arms[key] + counts if key in arms else counts
         total = TrafficCounts(requests=sum(each.requests for each in arms.values()))
         record_traffic(self.registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: total}, arms=arms))
         self.now += timedelta(minutes=minutes)
+
+    def serve_before(self, requests: int, hours: int = 2, **counts: Any) -> None:
+        """Record requests that the champion had before."""
+        hour = self.now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours)
+        total = TrafficCounts(requests=requests, latencies={4: requests}, **counts)
+        record_traffic(self.registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: total}))
 
     def passes(self, number: int) -> AssignedOutcome:
         """Let a pending version pass the gate against version 1."""

@@ -10,6 +10,9 @@ ENVIRONMENT = {
     "MONITORING_SCHEDULE_GROUP": "millrace-monitoring",
     "MONITORING_TARGET_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
     "MONITORING_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/monitoring",
+    "SCORING_SCHEDULE_GROUP": "millrace-scoring",
+    "SCORING_TARGET_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:request_scoring",
+    "SCORING_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/scoring",
     "RELEASE_SCHEDULE_GROUP": "millrace-releases",
     "RELEASE_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/releases",
     "SCHEDULE_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:123456789012:undelivered",
@@ -18,5 +21,5 @@ ENVIRONMENT = {
 
 def create_groups() -> None:
     """Create the schedule groups, on moto."""
-    for group in (GROUP, ENVIRONMENT["MONITORING_SCHEDULE_GROUP"], ENVIRONMENT["RELEASE_SCHEDULE_GROUP"]):
-        boto3.client("scheduler").create_schedule_group(Name=group)
+    for purpose in ("RETRAINING", "MONITORING", "SCORING", "RELEASE"):
+        boto3.client("scheduler").create_schedule_group(Name=ENVIRONMENT[f"{purpose}_SCHEDULE_GROUP"])

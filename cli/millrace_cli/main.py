@@ -23,6 +23,7 @@ from millrace_cli.commands import (
     predict,
     release,
     runs,
+    score,
     spec,
     train,
     uninstall,
@@ -45,6 +46,8 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
     "Serve and release": {
         "predict": predict.predict,
+        "score": score.score,
+        "batches": score.app,
         "models": models.models,
         "release": release.app,
         "promote": versions.promote,

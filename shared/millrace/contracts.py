@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from millrace.names import MODEL_NAME_PATTERN
+from millrace.names import JOB_ID_PATTERN, MODEL_NAME_PATTERN
 from millrace.spec import invalid_input
 
 
@@ -145,6 +145,47 @@ class MonitoringRequest(Contract):
 
     model: str = Field(pattern=MODEL_NAME_PATTERN)
     round: int = Field(default=0, ge=0)  # runs of this execution before, each of which left more to read
+
+
+class JobPointer(Contract):
+    """Pointer to a batch job; input of ``plan_scoring``."""
+
+    model: str = Field(pattern=MODEL_NAME_PATTERN)
+    job_id: str = Field(pattern=JOB_ID_PATTERN)
+
+
+class ScoringPlan(Contract):
+    """Output of ``plan_scoring``: the list of lanes; ``ended`` when the job was cancelled meanwhile."""
+
+    outcome: Literal["planned", "refused", "ended"]
+    bucket: str = ""
+    key: str = ""
+
+
+class PlannedPart(Contract):
+    """A part of a batch job: its line in the list of parts, in bytes."""
+
+    part: int = Field(ge=0)
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
+class PartRequest(JobPointer):
+    """Input of ``score_part``."""
+
+    part: PlannedPart
+
+
+class FinishRequest(JobPointer):
+    """Input of ``finish_scoring``; with the name of the error where the execution could not go on."""
+
+    error: str | None = None
+
+
+class ScoringResult(Contract):
+    """Output of ``finish_scoring``."""
+
+    outcome: Literal["succeeded", "failed"]
 
 
 class ReleaseRequest(Contract):

@@ -25,9 +25,13 @@ VersionStatus = Literal["registered", "retired"]
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 #: A release is active while it is running or paused.
 ReleaseStatus = Literal["running", "paused", "completed", "rolled_back", "aborted", "superseded", "expired"]
+#: ``planning`` reads the files, ``scoring`` scores their parts.
+BatchStatus = Literal["queued", "planning", "scoring", "succeeded", "failed", "cancelled"]
+BatchKind = Literal["upload", "request", "schedule"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
 FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed", "skipped"})
+FINISHED_BATCHES: frozenset[BatchStatus] = frozenset({"succeeded", "failed", "cancelled"})
 FINISHED_TRIAL_STATUSES: frozenset[TrialStatus] = frozenset({"succeeded", "failed", "skipped", "eliminated"})
 
 
@@ -318,9 +322,52 @@ class Release:
         return self.spec.weights[self.stage] if self.is_active else float(self.status == "completed")
 
     def plan(self) -> RoutingPlan:
-        """Return the routing plan of the present stage."""
-        arms = (PlannedArm(self.candidate, self.weight),)
+        """Return the routing plan of the present stage; where traffic is replayed, nobody has to load the candidate."""
+        is_replay = self.spec.stages[self.stage].kind == "replay"
+        arms = () if is_replay else (PlannedArm(self.candidate, self.weight),)
         return RoutingPlan(self.release_id, self.stage, self.baseline, arms, self.spec.sticky_by)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A batch job: the scoring of files by one version."""
+
+    model: str
+    job_id: str  # sorts by time; names its executions
+    cause_id: str  # the same event or request always has the same one
+    kind: BatchKind
+    source: str  # key of a file in the data bucket; a folder ends with ``/``
+    version: int  # pinned at the request: an alias that moves meanwhile changes nothing
+    destination: str  # prefix of the predictions, with ``/`` at its end
+    requested_at: datetime
+    requested_by: str
+    reason: str = ""
+    alias: str | None = None  # by which the version was named
+    source_version: str | None = None  # the object version of a file; None takes the newest at planning
+    format: Literal["parquet", "csv"] = "parquet"
+    join: bool = False  # the columns of the files are in the results too
+    interval: float | None = None  # level of intervals or prediction sets
+    max_refused_share: float = 0.1
+    status: BatchStatus = "queued"
+    attempt: int = 1  # grows when a job that ended is run again for what is missing
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    parts: int | None = None  # none before the files were read
+    rows: int | None = None
+    size: int | None = None  # bytes of the files
+    reasons: tuple[str, ...] = ()  # why it failed, or was cancelled
+    ended_by: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)  # counts, predictions and cost of a job that ended
+
+    @property
+    def is_finished(self) -> bool:
+        """True when no execution works on it any more."""
+        return self.status in FINISHED_BATCHES
+
+    @property
+    def execution(self) -> str:
+        """The name of its execution: that of each attempt is its own."""
+        return self.job_id if self.attempt == 1 else f"{self.job_id}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +380,7 @@ class LedgerEntry:
     actor: str
     #: ``run_requested``, ``trigger_skipped``, ``training_skipped``, ``trigger_deferred``, ``dataset_rejected``,
     #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``,
+    #: ``batch_requested``, ``batch_scored``, ``batch_failed``, ``batch_cancelled``, ``batch_refused``,
     #: ``alias_moved``, ``model_retired``, ``model_deleted``, ``run_failed``, ``incident_resolved`` ...
     action: str
     reason: str

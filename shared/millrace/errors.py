@@ -130,6 +130,10 @@ class ReleaseNotFoundError(NotFoundError):
     """The model has no such release, or none is active."""
 
 
+class BatchNotFoundError(NotFoundError):
+    """The model has no such batch job."""
+
+
 class CauseNotFoundError(NotFoundError):
     """The model has no cause of that id."""
 

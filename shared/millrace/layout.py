@@ -15,8 +15,9 @@
     monitoring/<model>/state.json.gz                  state of monitoring; changed only by who read it last
     monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
-    score/<model>/<file or folder>/                   drop zone of batch scoring
-    scored/<model>/<job_id>/                          part-00000.parquet errors.jsonl manifest.json _SUCCESS
+    score/<model>/<file>                              drop zone of batch scoring: a file is a job
+    score/<model>/<folder>/...                        files of one job, started by `_SUCCESS`, a manifest or a request
+    scored/<model>/<job_id>/                          part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
     jobs/<job_id>/                                    job.json plan.json parts.jsonl lanes.json receipts/00000.json
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
@@ -36,6 +37,8 @@ from typing import Literal
 from millrace.ports import Key
 
 INCOMING_PREFIX = "incoming/"
+#: Where files to score lie, and their predictions. Neither holds the other, so no job can start another one.
+SCORE_PREFIX, SCORED_PREFIX = "score/", "scored/"
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -61,6 +64,16 @@ MONITORING_PARTITION = "MONITORING"
 def monitoring_item(model: str) -> Key:
     """Return the key of a model's activity and next check."""
     return Key(MONITORING_PARTITION, f"MODEL#{model}", "runs")
+
+
+def batch_item(model: str, job_id: str) -> Key:
+    """Return the key of a batch job's record; those of a model are in the order of their ids, which is that of time."""
+    return Key(f"MODEL#{model}", f"BATCH#{job_id}", "runs")
+
+
+def batch_of_cause_item(model: str, cause_id: str) -> Key:
+    """Return the key of the item that names the batch job of a cause."""
+    return Key(f"MODEL#{model}", f"BATCHOF#{cause_id}", "runs")
 
 
 def folder_of_marker(key: str) -> str | None:
@@ -186,9 +199,9 @@ def receipt_key(job_id: str, part: int) -> str:
     return f"{receipts_prefix(job_id)}{part:05d}.json"
 
 
-def scored_prefix(model: str, job_id: str) -> str:
-    """Return the prefix of the results of a batch job."""
-    return f"scored/{model}/{job_id}/"
+def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
+    """Return the prefix of a batch job's predictions; ``folder`` is empty, or ends with ``/``."""
+    return f"{SCORED_PREFIX}{model}/{folder}{job_id}/"
 
 
 def monitoring_key(model: str, name: str) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from millrace.errors import InvalidNameError
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+JOB_ID_PATTERN = r"^b-[0-9]{8}T[0-9]{6}-[0-9a-f]{12}$"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -17,6 +18,7 @@ _MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
 _CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _KEY_ID = re.compile(r"^[A-Za-z0-9]{1,64}\Z")
 _RELEASE_ID = re.compile(r"^(active|r-[0-9]{8}T[0-9]{6}-[0-9a-f]{8})\Z")
+_JOB_ID = re.compile(JOB_ID_PATTERN + r"\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
@@ -47,6 +49,14 @@ def validate_release_id(release_id: str) -> str:
     return release_id
 
 
+def validate_job_id(job_id: str) -> str:
+    """Return ``job_id`` when it has the form of a batch job's id; raises ``InvalidNameError`` otherwise."""
+    if not _JOB_ID.match(job_id):
+        shown = f"{job_id[:40]!r} is not the id of a batch job"
+        raise InvalidNameError(f"{shown}: one looks like b-20261130T060000-0f3a9c2b7d1e")
+    return job_id
+
+
 def validate_cause_id(cause_id: str) -> str:
     """Return ``cause_id`` when it has the form of a cause id; raises ``InvalidNameError`` otherwise."""
     if not _CAUSE_ID.match(cause_id):
@@ -75,3 +85,8 @@ def make_cause_id(*parts: str) -> str:
 def make_run_id(cause_id: str, occurred_at: datetime) -> str:
     """Return the id of the run that a cause starts; it sorts by time, and names the execution."""
     return f"{occurred_at.astimezone(UTC):%Y%m%dT%H%M%S}-{cause_id[:12]}"
+
+
+def make_job_id(cause_id: str, occurred_at: datetime) -> str:
+    """Return the id of the batch job that a cause starts; it sorts by time, and names the execution."""
+    return f"b-{make_run_id(cause_id, occurred_at)}"

@@ -139,6 +139,16 @@ class PipelineStarter(Protocol):
         """Stop the run's execution, unless it has ended or never began."""
 
 
+class ScoringPipeline(Protocol):
+    """Starts and stops the executions of batch jobs, each under a name of its own."""
+
+    def start(self, model: str, job_id: str, execution: str) -> bool:
+        """Start an execution; starting it again changes nothing. Returns False when it has ended already."""
+
+    def stop(self, execution: str, reason: str) -> None:
+        """Stop an execution, unless it has ended or never began."""
+
+
 class MonitoringPipeline(Protocol):
     """Starts monitoring runs on request, beside their schedule."""
 
@@ -166,9 +176,9 @@ class Notifier(Protocol):
         """Send a message; a subject is one line of at most 100 ASCII characters."""
 
 
-Purpose = Literal["retraining", "monitoring", "release"]
+Purpose = Literal["retraining", "monitoring", "scoring", "release"]
 #: Those of a spec; the schedule of a release follows the release.
-PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring")
+PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring", "scoring")
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,20 +63,22 @@ class RoutingPlan:
     arms: tuple[PlannedArm, ...]
     key_column: str | None = None
     _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    _salt: bytes = field(init=False, repr=False, compare=False)
+    _hash: "blake2b" = field(init=False, repr=False, compare=False)  # with the key, before any text
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for weights that are no shares."""
         weights = [arm.weight for arm in self.arms]
         if any(not 0.0 <= weight <= 1.0 for weight in weights) or sum(weights) > 1.0 + _ROUNDING:
             raise ValueError(f"the weights of release {self.release_id} are no shares of all requests")
-        object.__setattr__(self, "_salt", self.release_id.encode()[:_MAX_KEY_BYTES])
+        key = self.release_id.encode()[:_MAX_KEY_BYTES]
+        object.__setattr__(self, "_hash", blake2b(digest_size=_HASH_BYTES, key=key))
         object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
 
     def assign(self, key: str) -> PlannedArm | None:
         """Return the arm that serves requests of a routing key; None for the champion."""
-        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._salt).digest()
-        place = bisect_right(self._ends, int.from_bytes(digest, "big"))
+        hashed = self._hash.copy()
+        hashed.update(key.encode("utf-8", "surrogatepass"))
+        place = bisect_right(self._ends, int.from_bytes(hashed.digest(), "big"))
         return self.arms[place] if place < len(self.arms) else None
 
     def write(self) -> str:

@@ -61,6 +61,27 @@ class PlanTrainingSettings(StoreSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestScoringSettings(DataSettings):
+    """Settings of ``request_scoring``."""
+
+    scoring_pipeline_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanScoringSettings(StoreSettings):
+    """Settings of ``plan_scoring``."""
+
+    scoring_concurrency: int = 10  # parts at once of one job
+
+
+@dataclass(frozen=True, slots=True)
+class FinishScoringSettings(DataSettings):
+    """Settings of ``finish_scoring``."""
+
+    scoring_memory_mb: int = 1_769  # of the function that scores a part
+
+
+@dataclass(frozen=True, slots=True)
 class PredictSettings:
     """Settings of ``predict``, which reads aliases and versions alone."""
 
@@ -134,6 +155,9 @@ class ScheduleSettings:
     monitoring_schedule_group: str
     monitoring_target_arn: str  # of the state machine
     monitoring_schedule_role_arn: str
+    scoring_schedule_group: str
+    scoring_target_arn: str  # of the function
+    scoring_schedule_role_arn: str
     schedule_dead_letter_arn: str  # the queue of events that could not be delivered
 
 

@@ -35,6 +35,8 @@ MONITORING_NAME = "millrace-monitoring"
 MONITORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{MONITORING_NAME}"
 RETRAINING_NAME = "millrace-retraining"
 RETRAINING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{RETRAINING_NAME}"
+SCORING_NAME = "millrace-scoring"
+SCORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{SCORING_NAME}"
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:millrace-alarms"
 PIPELINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{PIPELINE_NAME}"
 APPROVAL_TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:approvals"
@@ -301,6 +303,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
         "MONITORING_PIPELINE_ARN": MONITORING_ARN,
+        "SCORING_PIPELINE_ARN": SCORING_ARN,
         "ALARM_TOPIC_ARN": TOPIC_ARN,
         "STACK_NAME": "millrace",
         "APPROVAL_TOPIC_ARN": APPROVAL_TOPIC_ARN,
@@ -373,6 +376,7 @@ def _create_pipeline() -> None:
         (PIPELINE_NAME, "training.asl.json"),
         (MONITORING_NAME, "monitoring.asl.json"),
         (RETRAINING_NAME, "retraining.asl.json"),
+        (SCORING_NAME, "scoring.asl.json"),
     ):
         boto3.client("stepfunctions").create_state_machine(
             name=name, definition=pipeline_definition(file_name), roleArn=role

@@ -146,6 +146,12 @@ def test_a_canary_advances_on_its_traffic_and_becomes_the_champion(world):
         ("release_completed", None),
     ]
     assert page["changes_complete"]
+    _, version = world.application.get(
+        f"/models/{MODEL}/versions/2", "/models/{model}/versions/{version}", {"model": MODEL, "version": "2"}
+    )
+    ((period,), (of_version,)) = version["service"]["periods"], version["service"]["releases"]
+    assert (period["release_id"], period["until"]) == (release["release_id"], None)
+    assert (of_version["status"], period["actor"]) == ("completed", "evaluate_release")
     for route, named in (("/dora", {}), ("/models/{model}/dora", {"model": MODEL})):
         _, dora = world.application.get(route.format(**named), route, named)
         newest = dora["models"][0]["history"][-1]

@@ -25,6 +25,9 @@ SETTINGS = ScheduleSettings(
     monitoring_schedule_group="millrace-monitoring",
     monitoring_target_arn="arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
     monitoring_schedule_role_arn="arn:aws:iam::123456789012:role/monitoring",
+    scoring_schedule_group="millrace-scoring",
+    scoring_target_arn="arn:aws:lambda:eu-west-1:123456789012:function:request_scoring",
+    scoring_schedule_role_arn="arn:aws:iam::123456789012:role/scoring",
     schedule_dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:undelivered",
 )
 
@@ -40,7 +43,7 @@ def schedules(request, isolated_from_aws) -> Iterator[Schedules]:
         return
     with mock_aws():
         client = boto3.client("scheduler")
-        for group in (GROUP, "millrace-monitoring"):
+        for group in (GROUP, "millrace-monitoring", "millrace-scoring"):
             client.create_schedule_group(Name=group)
         yield EventBridgeSchedules(client, SETTINGS)
 
@@ -90,6 +93,11 @@ class TestFollowingTheSpec:
         said["monitoring"]["enabled"] = False
         assert apply_schedules("churn", ModelSpec.parse(said), schedules) == ["monitoring: rate(1 hour) (UTC) -> none"]
         assert schedules.get("churn", "retraining") is not None
+        said["scoring"] = {"schedule": "rate(1 day)", "source": "nightly", "time_zone": "Asia/Tokyo"}
+        assert apply_schedules("churn", ModelSpec.parse(said), schedules) == [
+            "scoring: none -> rate(1 day) (Asia/Tokyo)"
+        ]
+        assert apply_schedules("churn", None, schedules)[-1] == "scoring: rate(1 day) (Asia/Tokyo) -> none"
 
     def test_a_model_that_is_gone_leaves_none(self, schedules):
         apply_schedules("churn", self.spec(schedule="rate(7 days)"), schedules)

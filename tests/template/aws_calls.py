@@ -66,6 +66,7 @@ ADAPTERS = {
     "registry": ("Registry", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
     "registry_store": ("RegistryStore", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
     "training_pipeline": ("PipelineStarter", "stepfunctions", "pipeline.py", "StepFunctionsPipeline"),
+    "scoring_pipeline": ("ScoringPipeline", "stepfunctions", "pipeline.py", "StepFunctionsScoring"),
     "account_concurrency": ("AccountConcurrency", "lambda", "pipeline.py", "LambdaConcurrency"),
     "monitoring_pipeline": ("MonitoringPipeline", "stepfunctions", "pipeline.py", "StepFunctionsMonitoring"),
     "task_callback": ("TaskCallback", "stepfunctions", "pipeline.py", "StepFunctionsCallback"),

@@ -12,6 +12,7 @@ MODEL, OTHER = "churn", "orders"
 #: Objects of each kind, by what they hold.
 UPLOAD = f"DataBucket/incoming/{MODEL}/table.csv"
 ROWS = {
+    f"DataBucket/scored/{MODEL}/j1/part-00000.parquet",
     f"DataBucket/datasets/{MODEL}/d1/data.parquet",
     f"DataBucket/quarantine/{MODEL}/d1/rows.jsonl",
     f"DataBucket/quarantine/{MODEL}/d1/original/table.csv",
@@ -36,14 +37,15 @@ READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verific
 #: The requests that each may send, as one pattern over "METHOD /path".
 REQUESTS = {
     "DataScientistPolicy": (
-        rf"{PREDICTIONS}|{FEEDBACK}|{STATE}|{READS}|PUT /models/[^/]+/spec|POST /models/[^/]+/(runs|monitoring)"
+        rf"{PREDICTIONS}|{FEEDBACK}|{STATE}|{READS}|PUT /models/[^/]+/spec"
+        r"|POST /models/[^/]+/(runs|monitoring|batches|batches/.+)"
     ),
     "ApplicationPolicy": rf"{PREDICTIONS}|{FEEDBACK}|{STATE}",
     "ApplicationOfOneModelPolicy": rf"(?!.*{OTHER})({PREDICTIONS}|{FEEDBACK})|{STATE}",
     "ApproverPolicy": rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|releases|releases/.+|runs/[^/]+/approval)",
     "AuditorPolicy": READS,
     "OperatorPolicy": (
-        rf"{READS}|{STATE}|POST /models/[^/]+/(rollback|retire|gc|runs|monitoring|releases/x/abort)"
+        rf"{READS}|{STATE}|POST /models/[^/]+/(rollback|retire|gc|runs|monitoring|batches/.+|releases/x/abort)"
         r"|DELETE /models/[^/]+"
     ),
     "LogReaderPolicy": r"(?!)",

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from millrace.card import ModelCard
@@ -38,16 +38,20 @@ def card(
     """Write the model card of a version, or the evaluation of a run."""
     from millrace.reports import card_of_run  # noqa: PLC0415 - templates load slowly, and no other command needs them
 
+    service = None
     with session.api() as api:
         if run is None:
             document = ModelCard.read(api.get(f"/models/{model}/versions/{version}/card"))
-            name = f"{model}-{document.version.version if document.version else version}"
+            number = document.version.version if document.version else version
+            name = f"{model}-{number}"
+            if form is not CardFormat.json:  # the stored document, which was written at the registration
+                service = api.get(f"/models/{model}/versions/{number}").get("service")
         else:
             found = api.get(f"/models/{model}/runs/{run}")
             if not found.get("evaluation"):
                 raise RefusedError(f"run {run} has no evaluation", f"check its state: millrace runs {model} {run}")
             document, name = card_of_run(found["run"], found["evaluation"]), f"{model}-{run}"
-    text = _render(document, form)
+    text = _render(document, form, service)
     if str(output) == "-":
         typer.echo(text)
         return
@@ -56,9 +60,10 @@ def card(
     say(f"wrote {path}")
 
 
-def _render(document: ModelCard, form: CardFormat) -> str:
+def _render(document: ModelCard, form: CardFormat, service: dict[str, Any] | None) -> str:
     if form is CardFormat.json:
         return document.write().decode()
     from millrace.reports import render_card, render_markdown  # noqa: PLC0415  # templates load slowly
 
-    return render_card(document) if form is CardFormat.html else render_markdown(document)
+    render = render_card if form is CardFormat.html else render_markdown
+    return render(document, service)

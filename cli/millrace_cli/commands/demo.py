@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
+from millrace_cli.commands.demo_batch import score_many_rows, train_for_batch, write_many_rows
 from millrace_cli.commands.local import Port, start
 from millrace_cli.commands.monitor import incident_lines, run_monitoring
 from millrace_cli.commands.predict import model_columns, read_table, request_predictions
@@ -45,10 +46,16 @@ _SCORE_HEADERS = ("model", "version", "rows", "accuracy", "majority class", "ROC
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the stack running afterwards.")] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Demonstrate batch scoring instead: a file of a million rows.")
+    ] = False,
     port: Port = None,
 ) -> None:
     """Demonstrate the whole loop: train, predict, detect drift, retrain."""
     project = require_project()
+    if batch:
+        _demonstrate_batch(project, port, keep=keep)
+        return
     began = time.monotonic()
     err.print(Text(DURATION_NOTE))
     was_running = stack.live_state(project) is not None
@@ -62,6 +69,22 @@ def demo(
             with _step("6. Stop the local stack"):
                 stack.down(project)
     err.print(Text(f"\ndemonstration finished in {time.monotonic() - began:.0f} s", style="bold green"))
+
+
+def _demonstrate_batch(project: Project, port: int | None, *, keep: bool) -> None:
+    keeps_running = keep or stack.live_state(project) is not None
+    try:
+        with _step("1. Start the local stack"):
+            target = local_target(start(project, port).state)
+        with _step("2. Train a model"):
+            few = train_for_batch(project, target)
+        with _step("3. Score a million rows as one batch job"):
+            many = write_many_rows(few, project.demo_dir / "churn_million.csv")
+            score_many_rows(target, DRIFT_MODEL, many, project.demo_dir / "scored")
+    finally:
+        if not keeps_running:
+            with _step("4. Stop the local stack"):
+                stack.down(project)
 
 
 def _run_loop(project: Project, target: Target) -> None:

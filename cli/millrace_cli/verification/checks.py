@@ -306,7 +306,7 @@ def _delete_stack(verification: Verification) -> str:
 def _stop_executions(verification: Verification) -> None:
     """Stop running executions: CloudFormation would wait for them, for an approval up to two weeks."""
     states = verification.target.client("stepfunctions")
-    for output in ("TrainingPipelineArn", "MonitoringPipelineArn"):
+    for output in ("TrainingPipelineArn", "MonitoringPipelineArn", "ScoringPipelineArn"):
         pages = states.get_paginator("list_executions").paginate(
             stateMachineArn=verification.target.output(output), statusFilter="RUNNING"
         )

@@ -26,7 +26,18 @@ Status = Literal["passed", "failed", "skipped"]
 #: An update of the stack publishes a version of one function.
 _UPDATE_SECONDS = 1800
 _COLUMNS = ("age", "plan", "joined", "active", "label")
-_FOLDERS = ("incoming", "datasets", "quarantine", "prepared", "captures", "feedback", "monitoring", "schemas")
+_FOLDERS = (
+    "incoming",
+    "datasets",
+    "quarantine",
+    "prepared",
+    "captures",
+    "feedback",
+    "monitoring",
+    "schemas",
+    "score",
+    "scored",
+)
 
 
 class CheckError(CliError):

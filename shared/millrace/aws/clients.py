@@ -15,6 +15,7 @@ from millrace.aws.pipeline import (
     StepFunctionsCallback,
     StepFunctionsMonitoring,
     StepFunctionsPipeline,
+    StepFunctionsScoring,
 )
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.schedules import EventBridgeSchedules
@@ -28,6 +29,7 @@ from millrace.ports import (
     PipelineStarter,
     RegistryStore,
     Schedules,
+    ScoringPipeline,
     TaskCallback,
 )
 from millrace.settings import (
@@ -106,6 +108,12 @@ def registry() -> "Registry":
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
     return StepFunctionsPipeline(_client("stepfunctions"), state_machine_arn)
+
+
+@_cached_factory
+def scoring_pipeline(state_machine_arn: str) -> ScoringPipeline:
+    """Return the scoring pipeline with that ARN."""
+    return StepFunctionsScoring(_client("stepfunctions"), state_machine_arn)
 
 
 @_cached_factory

@@ -59,19 +59,22 @@ class S3ObjectStore:
         condition: Any = {"IfMatch": f'"{etag.strip(chr(34))}"'} if etag else {}
         with self._errors(key):
             try:
-                return self._client.get_object(
+                found = self._client.get_object(
                     Bucket=self.bucket_name,
                     Key=key,
                     Range=f"bytes={start}-{end - 1}",
                     **condition,
                     **_version(version_id),
-                )["Body"].read()
+                )
             except ClientError as error:
                 if error_code(error) in _OVERTAKEN:
                     raise ConflictError(f"the object {key!r} was replaced since it was listed") from error
                 if error_code(error) in _BEYOND:
                     return b""
                 raise
+            body = found["Body"].read()
+            # A server may ignore a range, and MiniStack does for a version: then it returns the whole object.
+            return body if "ContentRange" in found else body[start:end]
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError``."""

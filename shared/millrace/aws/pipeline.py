@@ -53,6 +53,19 @@ class _Executions:
                     return None
                 raise
 
+    def _stop(self, name: str, reason: str) -> None:
+        """Stop an execution, unless it has ended or never began."""
+        if self._find_status(name) not in _RUNNING:
+            return
+        with aws_errors("Step Functions"):
+            try:
+                self._client.stop_execution(
+                    executionArn=self._execution_arn(name), error="Stopped", cause=reason[:_MAX_CAUSE]
+                )
+            except ClientError as error:
+                if error_code(error) != "ExecutionDoesNotExist":
+                    raise
+
     def _execution_arn(self, name: str) -> str:
         return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{name}"
 
@@ -86,16 +99,20 @@ class StepFunctionsPipeline(_Executions):
 
     def stop(self, run_id: str, reason: str) -> None:
         """Stop the run's execution, unless it has ended or never began."""
-        if not self.is_running(run_id):
-            return
-        with aws_errors("Step Functions"):
-            try:
-                self._client.stop_execution(
-                    executionArn=self._execution_arn(run_id), error="Stopped", cause=reason[:_MAX_CAUSE]
-                )
-            except ClientError as error:
-                if error_code(error) != "ExecutionDoesNotExist":
-                    raise
+        self._stop(run_id, reason)
+
+
+class StepFunctionsScoring(_Executions):
+    """Implements :class:`millrace.ports.ScoringPipeline`."""
+
+    def start(self, model: str, job_id: str, execution: str) -> bool:
+        """Start an execution; see :meth:`millrace.ports.ScoringPipeline.start`."""
+        started = self._start(execution, {"model": model, "job_id": job_id})
+        return started or self._find_status(execution) in _RUNNING
+
+    def stop(self, execution: str, reason: str) -> None:
+        """Stop an execution, unless it has ended or never began."""
+        self._stop(execution, reason)
 
 
 class StepFunctionsMonitoring(_Executions):

@@ -124,10 +124,11 @@ class CountedRequest(_StoredLine, frozen=True):
 
     ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``,
     ``stage`` and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion
-    answered for the candidate, and ``not_finite`` is True where the champion itself predicted no finite number.
+    answered for the candidate, ``not_finite`` is True where the champion itself predicted no finite number, and
+    ``unloaded`` where the environment had not loaded every candidate.
     """
 
-    _optional: ClassVar[frozenset[str]] = frozenset({"release", "stage", "arm", "fallback", "not_finite"})
+    _optional: ClassVar[frozenset[str]] = frozenset({"release", "stage", "arm", "fallback", "not_finite", "unloaded"})
 
     request: str
     version: int
@@ -141,6 +142,7 @@ class CountedRequest(_StoredLine, frozen=True):
     arm: str = ""
     fallback: str = ""
     not_finite: bool = False
+    unloaded: bool = False
 
 
 #: Beginning of the lines of counted requests.
@@ -269,6 +271,7 @@ def find_request(line: Mapping[str, Any]) -> tuple[str | None, datetime, Counted
             arm=str(line.get("arm", "")),
             fallback=str(line.get("fallback", "")),
             not_finite=bool(line.get("not_finite", False)),
+            unloaded=bool(line.get("unloaded", False)),
         )
         return model, msgspec.convert(line["timestamp"], Timestamp), counted
     except (KeyError, TypeError, AttributeError, InvalidNameError) as error:

@@ -40,8 +40,9 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 
     ``statuses`` counts requests by ``2xx``, ``4xx`` and ``5xx``. ``latencies`` counts those with predictions by bin of
     latency, and ``latency_us`` is the sum of their latencies in microseconds. Of the ``rows``, ``refused_rows`` were
-    left out as invalid. Of an arm, ``fallbacks`` counts the requests that the champion answered for it, by reason, and
-    ``not_finite`` those that the champion itself predicted no finite number for.
+    left out as invalid. Of an arm, ``fallbacks`` counts the requests that the champion answered for it, by reason,
+    ``not_finite`` those that the champion itself predicted no finite number for, and ``unloaded`` those in environments
+    that lacked a candidate.
     """
 
     requests: int = 0
@@ -53,6 +54,7 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     latency_us: int = 0
     fallbacks: dict[str, int] = {}  # noqa: RUF012  # as above
     not_finite: int = 0
+    unloaded: int = 0
 
     @property
     def errors(self) -> int:
@@ -101,7 +103,7 @@ def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
     return TrafficCounts(statuses=dict(statuses), latencies=dict(latencies), fallbacks=dict(fallbacks), **numbers)
 
 
-_NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us", "not_finite")
+_NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us", "not_finite", "unloaded")
 
 
 def count_difference(counts: TrafficCounts, earlier: TrafficCounts) -> TrafficCounts:
@@ -148,6 +150,7 @@ class _Sums:
     latencies: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     fallbacks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     not_finite: int = 0
+    unloaded: int = 0
 
     def add(self, request: CountedRequest) -> None:
         self.rows += request.rows
@@ -160,6 +163,7 @@ class _Sums:
         if request.fallback:
             self.fallbacks[request.fallback] += 1
         self.not_finite += request.not_finite
+        self.unloaded += request.unloaded
 
     def counts(self) -> TrafficCounts:
         return TrafficCounts(
@@ -172,6 +176,7 @@ class _Sums:
             latency_us=self.latency_us,
             fallbacks=dict(sorted(self.fallbacks.items())),
             not_finite=self.not_finite,
+            unloaded=self.unloaded,
         )
 
 

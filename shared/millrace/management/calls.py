@@ -9,6 +9,7 @@ from millrace.api_requests import ApiRequest
 from millrace.documents import to_plain
 from millrace.names import (
     validate_cause_id,
+    validate_job_id,
     validate_key_id,
     validate_model_name,
     validate_release_id,
@@ -54,6 +55,7 @@ class Call:
 _VALIDATORS: Mapping[str, Callable[[str], str]] = {
     "model": validate_model_name,
     "run_id": validate_run_id,
+    "job_id": validate_job_id,
     "cause_id": validate_cause_id,
     "release_id": validate_release_id,
     "key_id": validate_key_id,

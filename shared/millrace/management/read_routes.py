@@ -5,6 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from millrace.batch.job_queries import describe_job, describe_jobs
+from millrace.batch.job_records import get_job
 from millrace.cost.statement import read_month_name
 from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema
@@ -38,7 +40,7 @@ from millrace.registry.queries import (
     list_versions,
     read_timestamp,
 )
-from millrace.releases.changes import describe_changes
+from millrace.releases.changes import describe_changes, describe_service
 from millrace.releases.control import describe_release, describe_releases, find_release
 from millrace.triggers.requests import REFUSED_UPLOADS
 
@@ -97,6 +99,16 @@ def _get_release(call: Call, model: str, release_id: str) -> dict[str, Any]:
     return describe_release(release) | describe_changes(release, call.registry, call.now)
 
 
+def _get_batches(call: Call, model: str) -> dict[str, Any]:
+    """Return the newest batch jobs of a model; the query's ``limit`` of them."""
+    return describe_jobs(call.existing(model), call.registry.store, _page(call, MAX_RUNS).limit)
+
+
+def _get_batch(call: Call, model: str, job_id: str) -> dict[str, Any]:
+    """Return a batch job with its progress."""
+    return describe_job(get_job(call.existing(model), job_id, call.registry.store), call.data_store)
+
+
 def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:
     """Verify the chain of a ledger: that of a model, of refused uploads or of API keys."""
     verification = call.registry.verify_ledger(ledger)
@@ -110,6 +122,12 @@ def _get_schema(call: Call, model: str) -> Any:
 
 def _get_card(call: Call, model: str, version: str) -> dict[str, Any]:
     return describe_card(model, version, **call.stores)
+
+
+def _get_version(call: Call, model: str, version: str) -> dict[str, Any]:
+    """Return a version, with how it came into service."""
+    found = describe_version(model, version, **call.stores)
+    return found | {"service": describe_service(model, found["version"], call.registry)}
 
 
 def _page(call: Call, most: int = MAX_ITEMS) -> PageRequest:
@@ -165,7 +183,7 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/datasets/<dataset_id>": _get_dataset,
     "/models/<model>/datasets/<dataset_id>/diff/<other_id>": _get_difference,
     "/models/<model>/versions": lambda call, model: list_versions(model, call.registry, _page(call)),
-    "/models/<model>/versions/<version>": lambda call, model, version: describe_version(model, version, **call.stores),
+    "/models/<model>/versions/<version>": _get_version,
     "/models/<model>/versions/<version>/card": lambda call, model, version: describe_card(
         model, version, **call.stores
     ),
@@ -173,6 +191,8 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/history": _get_history,
     "/models/<model>/releases": lambda call, model: describe_releases(call.existing(model), call.registry),
     "/models/<model>/releases/<release_id>": _get_release,
+    "/models/<model>/batches": _get_batches,
+    "/models/<model>/batches/<job_id>": _get_batch,
     "/models/<model>/runs": lambda call, model: list_runs(model, call.registry, _page(call, MAX_RUNS)),
     "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
     "/models/<model>/runs/<run_id>/approval": _get_approval,

@@ -25,7 +25,18 @@ _MODELS_A_PAGE = 50
 _MAX_OBJECTS = 20_000
 _RECORDS_KEPT = timedelta(days=400)
 #: Folders of a model's objects in the bucket of data.
-_FOLDERS = ("captures", "datasets", "feedback", "incoming", "monitoring", "prepared", "quarantine", "schemas")
+_FOLDERS = (
+    "captures",
+    "datasets",
+    "feedback",
+    "incoming",
+    "monitoring",
+    "prepared",
+    "quarantine",
+    "schemas",
+    "score",
+    "scored",
+)
 #: Parts of a bill that no record has.
 _NOT_COUNTED = (
     "storage of DynamoDB, logs, backups and old versions of objects",

@@ -3,7 +3,8 @@
 Only these are collected:
 
 * artifacts of a version that was retired ``retention.retired_days`` ago or more, while neither its retirement nor a
-  move of an alias from or to it is younger than that, and neither an alias nor an active release points to it;
+  move of an alias from or to it is younger than that, and neither an alias, nor an active release, nor a batch job
+  that goes on, points to it;
 * artifacts of the trials of a run that ended ``retention.run_days`` ago or more, unless the run is the active one, or
   its version is not retired, or is kept for one of the reasons above.
 
@@ -18,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
-from millrace.layout import runs_prefix, versions_prefix
+from millrace.entities import FINISHED_BATCHES, FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
+from millrace.layout import batch_item, runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
 from millrace.registry.ledger import AuditContext
 from millrace.registry.release_changes import find_active_release
@@ -32,6 +33,8 @@ ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "backg
 MAX_OBJECTS = 5_000
 #: Moves of an alias that are read; more than people make in a window of retention.
 _MAX_MOVES = 10_000
+#: Batch jobs among which those that go on are searched; an execution ends within a day.
+_RECENT_JOBS = 200
 _TRIAL = re.compile(r"^([^/]+)/([^/]+)/([^/]+)\Z")
 
 
@@ -102,7 +105,8 @@ def collect(
     oldest_move = audit.now - timedelta(days=retention.retired_days)
     release = find_active_release(state, registry)
     waiting = {state.pending_candidate["version"]} if state.pending_candidate else set[int]()
-    in_use = frozenset({*waiting, *(release.versions if release else ())}) | _moved_since(state, oldest_move, registry)
+    in_use = frozenset({*waiting, *(release.versions if release else ())})
+    in_use |= _moved_since(state, oldest_move, registry) | _scoring(model, registry)
     garbage = find_garbage(state, versions, in_use, retention, audit.now)
     found = list(_objects_of_versions(model, garbage, model_store))
     found += _objects_of_runs(model, garbage, audit.now - timedelta(days=retention.run_days), registry, model_store)
@@ -132,6 +136,13 @@ def _moved_since(state: ModelState, oldest: datetime, registry: Registry) -> fro
     recent = [move for move in moves if move.occurred_at > oldest]
     pointed = {number for move in recent for number in (move.from_version, move.to_version)}
     return frozenset(number for number in pointed if number is not None)
+
+
+def _scoring(model: str, registry: Registry) -> frozenset[int]:
+    """Return the versions that batch jobs score with now."""
+    first = batch_item(model, "")
+    jobs = registry.store.query(first.partition, first.sort, newest_first=True, limit=_RECENT_JOBS, table=first.table)
+    return frozenset(job["version"] for job in jobs if job["status"] not in FINISHED_BATCHES)
 
 
 def _objects_of_versions(

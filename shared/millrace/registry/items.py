@@ -27,6 +27,8 @@ and of the table of runs, which the functions that read files of users write too
 ``MODEL#<model>`` / ``TRIAL#<run>#<id>``    a trial of a run
 ``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
 ``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
+``MODEL#<model>`` / ``BATCH#<job_id>``      a batch job
+``MODEL#<model>`` / ``BATCHOF#<cause_id>``  index of batch jobs by their cause; both have ``expires_at`` for TTL
 ``MODEL#<model>`` / ``NOTE#<time>#...``     a note for the ledger, where an acting function files it
 ``MONITORING`` / ``MODEL#<model>``          activity and next check of a model, which finds the models that are due
 ==========================================  ===============================================================

@@ -57,6 +57,8 @@ def _wanted(model: str, spec: ModelSpec) -> Iterator[Schedule]:
         yield Schedule(model, "retraining", spec.retraining.schedule, spec.retraining.time_zone)
     if spec.monitoring.schedule and spec.monitoring.enabled:
         yield Schedule(model, "monitoring", spec.monitoring.schedule, spec.monitoring.time_zone)
+    if spec.scoring.schedule:
+        yield Schedule(model, "scoring", spec.scoring.schedule, spec.scoring.time_zone)
 
 
 def _describe(schedule: Schedule | None) -> str:

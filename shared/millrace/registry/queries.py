@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from millrace.card import CARD, ModelCard
 from millrace.documents import parse_timestamp, to_plain
-from millrace.entities import DatasetRecord, LedgerEntry, ModelState, ModelVersion, Run
+from millrace.entities import AliasMove, DatasetRecord, LedgerEntry, ModelState, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     FieldError,
@@ -245,6 +245,12 @@ def read_ledger(model: str, registry: Registry, *, since: datetime, until: datet
             break
         found.append(entry)
     return LedgerPart(found[:most], is_complete=len(found) <= most)
+
+
+def find_move_entry(move: AliasMove, registry: Registry) -> LedgerEntry | None:
+    """Return the entry of the ledger that recorded an alias move; None where it came before such entries."""
+    item = registry.store.get(ModelKeys(move.model).item("LEDGER", move.occurred_at, move.entry_id))
+    return decode(LedgerEntry, item) if item else None
 
 
 def find_run(run_id: str, registry: Registry) -> Run:

@@ -22,7 +22,7 @@ from millrace.registry.release_changes import (
     list_releases,
 )
 from millrace.registry.store import Registry
-from millrace.releases.evidence import Evidence, count_evidence, guard_ratios
+from millrace.releases.evidence import Evidence, count_evidence, count_tests
 from millrace.releases.guards import ALPHA
 from millrace.retry import retry
 from millrace.spec.part import invalid_input
@@ -82,7 +82,7 @@ def start_release(
 def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec:
     document = spec.dump()
     if "strategy" in overrides or spec.strategy == "all_at_once":
-        document |= {"strategy": "canary", "steps": None}
+        document |= {"strategy": "canary", "steps": None, "reward": None, "versions": []}
     try:
         policy = ReleaseSpec.model_validate(document | dict(overrides))
     except ValidationError as error:
@@ -226,7 +226,7 @@ def describe_release(release: Release) -> dict[str, Any]:
         "steps": steps,
         "stages": [stage.kind for stage in release.spec.stages],
         "alpha": ALPHA,
-        "log_e_limit": math.log(max(1, len(guard_ratios(release.spec))) / ALPHA),
+        "log_e_limit": math.log(max(1, count_tests(release.spec)) / ALPHA),
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,
         "guards": guards,

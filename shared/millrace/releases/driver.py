@@ -96,7 +96,7 @@ def _evaluate(
     has_begun = Evidence.of(release).begun
     if not has_begun:
         before = read_traffic(item_store, release.model, release.started_at - _DAY, release.started_at)
-        release = replace(release, evidence=Evidence().begin(release.spec, before, now).write())
+        release = replace(release, evidence=Evidence().begin(release, before, now).write())
     since = (release.stage_since or release.started_at) - _CLOCK_SKEW
     counts = count_stage(release, read_traffic(item_store, release.model, since, now + _CLOCK_SKEW))
     decision = step(release, counts, now)

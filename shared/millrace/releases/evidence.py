@@ -15,7 +15,15 @@ import msgspec
 from millrace.captures.traffic import TrafficCounts, TrafficHour, add_counts, arm_key, count_difference
 from millrace.documents import Record, to_plain
 from millrace.entities import Release
-from millrace.releases.guards import BadEvents, is_worse, log_e_value, update_wealth
+from millrace.releases.guards import (
+    ALPHA,
+    BadEvents,
+    bound_rate,
+    is_worse,
+    log_e_value,
+    update_wealth,
+    update_wealth_alone,
+)
 from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
 from millrace.spec.release import TRAFFIC_GUARDS, ReleaseSpec, TrafficGuard
 
@@ -80,6 +88,29 @@ class GuardState(Record, frozen=True, kw_only=True, eq=False):
     champion_requests: int = 0
     candidate_requests: int = 0
 
+    def add_alone(self, events: BadEvents, before: BadEvents, ratio: float, alpha: float) -> "GuardState":
+        """Return the state after one more window of a candidate that serves alone.
+
+        Parameters
+        ----------
+        before : BadEvents
+            Of the champion, before.
+        alpha : float
+            Probability that the bound of the champion's rate is too low.
+        """
+        wealth = self.log_wealth
+        if before.champion_requests:
+            rate = min(1.0, ratio * bound_rate(before.champion_bad, before.champion_requests, alpha))
+            wealth = update_wealth_alone(wealth, events.candidate_bad, events.candidate_requests, rate)
+        return GuardState(
+            log_wealth=wealth,
+            windows=self.windows + 1,
+            champion_bad=before.champion_bad,
+            candidate_bad=self.candidate_bad + events.candidate_bad,
+            champion_requests=before.champion_requests,
+            candidate_requests=self.candidate_requests + events.candidate_requests,
+        )
+
     def add(self, events: BadEvents, ratio: float) -> "GuardState":
         """Return the state after one more window."""
         return GuardState(
@@ -105,12 +136,18 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     window_since: datetime | None = None
     counted: ArmCounts = ArmCounts()
     earlier: dict[str, int] = {}  # noqa: RUF012  # requests of the stages before by arm
+    #: The champion's requests of the day before and of the stage ``preload``, which ``blue_green`` compares with.
+    before: TrafficCounts = TrafficCounts()
+    preloaded: TrafficCounts = TrafficCounts()
+    window_requests: int = 0  # of the last window that was closed
+    window_unloaded: int = 0  # of them, those in environments that lacked the candidate
     guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
 
-    def pass_stage(self, counts: ArmCounts, now: datetime) -> "Evidence":
+    def pass_stage(self, counts: ArmCounts, now: datetime, preloaded: TrafficCounts | None = None) -> "Evidence":
         """Return the evidence at the beginning of the stage after one with these counts."""
-        earlier = self.requests_with(counts)
-        return msgspec.structs.replace(self, counted=ArmCounts(), earlier=earlier, window_since=now)
+        changes: dict[str, Any] = {"counted": ArmCounts(), "earlier": self.requests_with(counts), "window_since": now}
+        changes["preloaded"] = self.preloaded if preloaded is None else preloaded
+        return msgspec.structs.replace(self, **changes, window_requests=0, window_unloaded=0)
 
     def requests_with(self, counts: ArmCounts) -> dict[str, int]:
         """Return the number of requests by arm, of the present stage with these counts and of those before."""
@@ -127,24 +164,49 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
         document: dict[str, Any] = to_plain(self)
         return document
 
-    def begin(self, spec: ReleaseSpec, day_before: Iterable[TrafficHour], now: datetime) -> "Evidence":
+    def begin(self, release: Release, day_before: Sequence[TrafficHour], now: datetime) -> "Evidence":
         """Return the evidence with the latency that is slow, which no request of the release decides."""
+        spec = release.spec
         slow = (spec.guards.get("slow") if "slow" in spec.guards else None) or None
         over = slow.over_ms if slow else None
+        earlier = add_counts(hour.total for hour in day_before)
         if over is None:
-            earlier = add_counts(hour.total for hour in day_before)
             is_enough = sum(earlier.latencies.values()) >= _LEAST_TIMED
             over = earlier.latency_quantile(1.0 - _SLOW_SHARE) if is_enough else None
-        return msgspec.structs.replace(self, begun=True, slow_over_ms=over, window_since=now)
+        before = TrafficCounts()
+        if spec.strategy == "blue_green":
+            of_champion = [hour.versions[release.baseline] for hour in day_before if release.baseline in hour.versions]
+            # The hour of the beginning holds requests of the release, which are counted as such.
+            before = count_difference(add_counts(of_champion), count_stage(release, day_before).champion)
+        return msgspec.structs.replace(self, begun=True, slow_over_ms=over, before=before, window_since=now)
 
-    def close_window(self, counts: ArmCounts, ratios: Mapping[TrafficGuard, float], now: datetime) -> "Evidence":
+    def close_window(self, counts: ArmCounts, spec: ReleaseSpec, now: datetime) -> "Evidence":
         """Return the evidence after the present window."""
         window = counts.since(self.counted)
-        guards = {
-            name: self.guards.get(name, GuardState()).add(window.bad_events(name, self.slow_over_ms), ratio)
-            for name, ratio in ratios.items()
-        }
-        return msgspec.structs.replace(self, counted=counts, window_since=now, guards=guards)
+        guards = dict(self.guards)
+        for name, ratio in guard_ratios(spec).items():
+            state, events = guards.get(name, GuardState()), window.bad_events(name, self.slow_over_ms)
+            if spec.strategy == "blue_green":
+                alpha = ALPHA / count_tests(spec)
+                guards[name] = state.add_alone(events, self._events_before(name), ratio, alpha)
+            else:
+                guards[name] = state.add(events, ratio)
+        return msgspec.structs.replace(
+            self,
+            counted=counts,
+            window_since=now,
+            guards=guards,
+            window_requests=window.requests,
+            window_unloaded=window.champion.unloaded,
+        )
+
+    def _events_before(self, guard: TrafficGuard) -> BadEvents:
+        """Return the champion's bad events before it stopped to serve.
+
+        Whether its predictions were finite is counted during releases alone, and nobody refused for a candidate then.
+        """
+        seen = self.before + self.preloaded if guard in ("errors", "slow") else self.preloaded
+        return ArmCounts(champion=seen).bad_events(guard, self.slow_over_ms)
 
     def is_due(self, counts: ArmCounts, now: datetime) -> bool:
         """Return True when the present window is to be closed."""
@@ -152,12 +214,20 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
         is_old = self.window_since is not None and now - self.window_since >= WINDOW_TIME
         return new >= WINDOW_REQUESTS or (is_old and new > 0)
 
-    def find_worse(self, guards: int) -> TrafficGuard | None:
+    def find_worse(self, tests: int) -> TrafficGuard | None:
         """Return the guard with the largest e-value of those that find the candidate worse."""
         worse = [
-            name for name in TRAFFIC_GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, guards)
+            name for name in TRAFFIC_GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, tests)
         ]
         return max(worse, key=lambda name: self.guards[name].log_e, default=None)
+
+
+def count_tests(spec: ReleaseSpec) -> int:
+    """Return the number of tests that share the error probability of a release.
+
+    Each guard is one, or two where the champion's rate before is estimated as well.
+    """
+    return len(spec.traffic_guards) * (2 if spec.strategy == "blue_green" else 1) + len(spec.replay_guards)
 
 
 def guard_ratios(spec: ReleaseSpec) -> dict[TrafficGuard, float]:

@@ -10,6 +10,9 @@ most (Ramdas, Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe an
 Science 2023).
 
 Windows may have different shares, and end by their number of requests or by time, never by their bad events.
+
+Where the candidate serves every request there is no champion beside it. Then its rate is compared with an upper bound
+of the champion's rate before, and both halves of the error probability are spent: one on the bound, one on the test.
 """
 
 import math
@@ -46,6 +49,40 @@ def update_wealth(log_wealth: Sequence[float], events: BadEvents, ratio: float) 
         gain = events.candidate_bad * math.log(share / null)
         found.append(wealth + gain + events.champion_bad * math.log((1.0 - share) / (1.0 - null)))
     return tuple(found)
+
+
+def bound_rate(bad: int, requests: int, alpha: float) -> float:
+    """Return an upper confidence bound of a rate: the largest that Chernoff's inequality does not refute at ``alpha``.
+
+    ``P(X <= b) <= exp(-n KL(b / n, p))`` for a binomial ``X`` and ``b <= n p`` (Hoeffding 1963, theorem 1).
+    """
+    observed, limit = bad / requests, math.log(1.0 / alpha) / requests
+    low, high = observed, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        divergence = observed * math.log(observed / middle) if observed else 0.0
+        if middle < 1.0 and observed < 1.0:
+            divergence += (1.0 - observed) * math.log((1.0 - observed) / (1.0 - middle))
+        low, high = (middle, high) if divergence <= limit and middle < 1.0 else (low, middle)
+    return high
+
+
+def update_wealth_alone(log_wealth: Sequence[float], bad: int, requests: int, rate: float) -> tuple[float, ...]:
+    """Return the log ratios after a window without a control: the null is that events are bad at most at ``rate``.
+
+    The likelihood ratio of a Bernoulli variable against a smaller probability has a mean of at most one for every
+    probability below it.
+    """
+    before = tuple(log_wealth) or (0.0,) * len(ALTERNATIVES)
+    if not requests or rate >= 1.0:
+        return before
+    odds = rate / (1.0 - rate)
+    shares = [odds * factor / (1.0 + odds * factor) for factor in ALTERNATIVES]
+    good = requests - bad
+    return tuple(
+        wealth + bad * math.log(share / rate) + good * math.log((1.0 - share) / (1.0 - rate))
+        for wealth, share in zip(before, shares, strict=True)
+    )
 
 
 def log_e_value(log_wealth: Sequence[float]) -> float:

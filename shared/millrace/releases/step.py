@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
-from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, guard_ratios
-from millrace.spec.release import ReleaseSpec, TrafficGuard
+from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests
+from millrace.spec.release import LEAST_BAKE, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
 
@@ -42,26 +42,49 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
         Of the present stage, from its beginning.
     """
     spec, evidence = release.spec, Evidence.of(release)
-    ratios = guard_ratios(spec)
-    stage_over = _is_stage_over(release, spec, counts, now)
+    is_over, wanted = _is_stage_over(release, counts, now)
     # When a window is closed, the bad events in it must not matter.
-    is_due = evidence.is_due(counts, now) or (stage_over and counts.requests > evidence.counted.requests)
+    is_due = evidence.is_due(counts, now) or (is_over and counts.requests > evidence.counted.requests)
     if is_due:
-        evidence = evidence.close_window(counts, ratios, now)
-    worse = evidence.find_worse(len(ratios))
+        evidence = evidence.close_window(counts, spec, now)
+    worse = evidence.find_worse(count_tests(spec))
     if worse is not None:
         return _roll_back(release, evidence, worse, now)
     if release.status == "paused":
         return _decide("hold", release, evidence, "paused", now, has_news=is_due)
+    unloaded = _find_unloaded(release, evidence, is_over=is_over)
+    if unloaded and evidence.window_unloaded == evidence.window_requests:
+        return fail_release(release, f"no environment could load version {release.candidate}: {unloaded}", now)
     if now - release.started_at >= spec.longest and spec.on_undecided != "hold":
-        return _end_undecided(release, evidence, spec, now)
-    if stage_over:
+        return _end_undecided(release, evidence, unloaded, now)
+    if is_over and not unloaded:
         return _pass_stage(release, evidence, counts, now)
-    wanted = f"{count_evidence(counts.candidate)} of {spec.min_requests} requests of the candidate"
-    reason = (
-        f"held at {format_share(release.weight)}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
-    )
+    since = release.stage_since or release.started_at
+    reason = f"held at {_name_stage(release)}: {unloaded or wanted}, since {since:%H:%M} UTC"
     return _decide("hold", release, evidence, reason, now, has_news=is_due)
+
+
+def _name_stage(release: Release) -> str:
+    kind = release.spec.stages[release.stage].kind
+    return format_share(release.weight) if kind == "serve" else kind
+
+
+def _is_stage_over(release: Release, counts: ArmCounts, now: datetime) -> tuple[bool, str]:
+    """Return whether a stage has lasted long enough and has had requests enough, and the requests so far as text."""
+    spec, is_preload = release.spec, release.spec.stages[release.stage].kind == "preload"
+    least = min(LEAST_BAKE, spec.bake_time) if is_preload else spec.bake_time
+    requests = count_evidence(counts.champion if is_preload else counts.candidate)
+    wanted = f"{requests} of {spec.min_requests} requests" + ("" if is_preload else " of the candidate")
+    return now - (release.stage_since or release.started_at) >= least and requests >= spec.min_requests, wanted
+
+
+def _find_unloaded(release: Release, evidence: Evidence, *, is_over: bool) -> str:
+    """Return the number of requests in environments that lack the candidate, while it has to be loaded, as text."""
+    is_preload = release.spec.stages[release.stage].kind == "preload"
+    if not (is_preload and is_over and evidence.window_unloaded):
+        return ""
+    requests = f"{evidence.window_unloaded} of {evidence.window_requests} requests"
+    return f"{requests} were in environments that have not loaded it"
 
 
 def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: datetime) -> StepDecision:
@@ -74,19 +97,22 @@ def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: d
     return _decide("roll_back", release, evidence, reason, now, status="rolled_back", details=details)
 
 
-def _end_undecided(release: Release, evidence: Evidence, spec: ReleaseSpec, now: datetime) -> StepDecision:
-    reason = f"undecided after {spec.max_duration}"
-    if spec.on_undecided == "promote":
+def _end_undecided(release: Release, evidence: Evidence, objection: str, now: datetime) -> StepDecision:
+    reason = f"undecided after {release.spec.max_duration}" + (f", and {objection}" if objection else "")
+    if release.spec.on_undecided == "promote" and not objection:
         return _decide("complete", release, evidence, f"{reason}: promoted, as it passed the gate", now)
     return _decide("expire", release, evidence, f"{reason}: returned to the champion", now, status="expired")
 
 
 def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
     passed = f"{count_evidence(counts.candidate)} requests of the candidate, no guard objects"
-    if release.stage + 1 == len(release.spec.weights):
+    is_preload = release.spec.stages[release.stage].kind == "preload"
+    if is_preload:
+        passed = f"every environment of the last {evidence.window_requests} requests has loaded it"
+    if release.stage + 1 == len(release.spec.stages):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
-    evidence = evidence.pass_stage(counts, now)
+    evidence = evidence.pass_stage(counts, now, preloaded=counts.champion if is_preload else None)
     return _decide("advance", advanced, evidence, f"advanced to {format_share(advanced.weight)}: {passed}", now)
 
 
@@ -96,11 +122,6 @@ def fail_release(release: Release, reason: str, now: datetime) -> StepDecision:
 
 
 _COUNTS = ("champion_requests", "champion_bad", "candidate_requests", "candidate_bad")
-
-
-def _is_stage_over(release: Release, spec: ReleaseSpec, counts: ArmCounts, now: datetime) -> bool:
-    since = release.stage_since or release.started_at
-    return now - since >= spec.bake_time and count_evidence(counts.candidate) >= spec.min_requests
 
 
 def _decide(

@@ -24,6 +24,7 @@ from millrace.evaluation_results import (
 from millrace.layout import dataset_key
 from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME
 from millrace.names import CHAMPION
+from millrace.quantities import format_share
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
 from millrace.reports.formatting import count, interval, metric_label, number, share
@@ -116,14 +117,18 @@ def _training_data(model: str, dataset_ids: Sequence[str], prepared: Mapping[str
     return from_plain(TrainingData, {**prepared, "datasets": datasets})
 
 
-def render_card(card: ModelCard) -> str:
-    """Return the card of a version, or of a run that registered nothing, as a self-contained HTML page."""
-    return render("model_card.html", **_variables(card))
+def render_card(card: ModelCard, service: Mapping[str, Any] | None = None) -> str:
+    """Return the card of a version, or of a run that registered nothing, as a self-contained HTML page.
+
+    ``service`` is how the version came into service until now, as the API describes it; the stored card, which is
+    written at the registration, has none.
+    """
+    return render("model_card.html", **_variables(card, service))
 
 
-def render_markdown(card: ModelCard) -> str:
+def render_markdown(card: ModelCard, service: Mapping[str, Any] | None = None) -> str:
     """Return a model card as Markdown, for pull requests, wikis and terminals; see :func:`render_card`."""
-    return render("model_card.md", **_variables(card)).rstrip("\n") + "\n"
+    return render("model_card.md", **_variables(card, service)).rstrip("\n") + "\n"
 
 
 def card_files(card: ModelCard) -> dict[str, bytes]:
@@ -136,12 +141,15 @@ def is_greater_better(name: str) -> bool | None:
     return METRICS_BY_NAME[name].greater_is_better if name in METRICS_BY_NAME else None
 
 
-def _variables(card: ModelCard) -> dict[str, Any]:
+def _variables(card: ModelCard, service: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the variables of both templates."""
     evaluation, schema = card.evaluation, card.table
     confusion, importance = evaluation.confusion, evaluation.importance
     return {
         "card": card,
+        "service": service,
+        "evidence_of": _strongest_evidence,
+        "steps_of": lambda release: ", ".join(map(format_share, release["steps"])),
         "evaluation": evaluation,
         "version": card.version,
         "decision": _DECISIONS[evaluation.decision],
@@ -171,6 +179,16 @@ def _variables(card: ModelCard) -> dict[str, Any]:
         "is_greater_better": is_greater_better,
         "spans": charts.spans,
     }
+
+
+def _strongest_evidence(release: Mapping[str, Any]) -> str:
+    """Return the guard of a release with the most evidence against the candidate, and how much rolls back."""
+    most = max(release["guards"], key=lambda guard: guard["log_e"], default=None)
+    return (
+        "no request evaluated"
+        if most is None
+        else f"{most['guard']}: {most['log_e']:.2f} of {release['log_e_limit']:.2f}"
+    )
 
 
 def _stated_warnings(card: ModelCard) -> list[str]:

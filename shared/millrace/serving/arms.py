@@ -41,6 +41,7 @@ class Assignment:
     version: int | None = None  # of the candidate; None for the champion
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
+    unloaded: bool = False  # this environment lacks a candidate
     error: Exception | None = None  # of the candidate
 
     @property
@@ -55,6 +56,8 @@ class Assignment:
             found["fallback"] = self.fallback
         if self.not_finite:
             found["not_finite"] = 1
+        if self.unloaded:
+            found["unloaded"] = 1
         return found
 
 
@@ -70,6 +73,7 @@ class ActiveRelease:
     candidates: Mapping[int, LoadedModel]
     read_alike: frozenset[int]
     key_column: str | None
+    unloaded: bool
 
     @classmethod
     def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
@@ -78,13 +82,16 @@ class ActiveRelease:
         alike = frozenset(version for version, one in candidates.items() if request_form(one.schema) == form)
         identifier = champion.schema.identifier
         column = plan.key_column or (None if identifier is None else identifier.name)
-        return cls(plan, candidates, alike | {champion.version}, column)
+        unloaded = len(candidates) < len(plan.arms)
+        return cls(plan, candidates, alike | {champion.version}, column, unloaded)
 
     def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
         """Assign a request to an arm."""
         key = _find_key(request, contents, self.key_column)
         arm = self.plan.assign(prediction_id if key is None else key)
-        return Assignment(self.plan) if arm is None else Assignment(self.plan, arm.name, arm.version)
+        if arm is None:
+            return Assignment(self.plan, unloaded=self.unloaded)
+        return Assignment(self.plan, arm.name, arm.version, unloaded=self.unloaded)
 
 
 def predict_assigned(
@@ -96,7 +103,7 @@ def predict_assigned(
     """Return the prediction of the assigned arm, or the champion's where the candidate has none."""
     if assignment.version is None:
         prediction = predict(champion)
-        assignment.not_finite = _has_gaps(prediction)
+        assignment.not_finite = not prediction.scores.is_finite
         return prediction
     candidate = release.candidates.get(assignment.version)
     found = _try_candidate(assignment, candidate, champion, predict)
@@ -124,7 +131,7 @@ def _try_candidate(
         refused = isinstance(error, MillraceError) and error.http_status < _FIRST_SERVER_ERROR
         assignment.fallback, assignment.error = ("refused" if refused else "error"), error
         return None
-    if _has_gaps(prediction):
+    if not prediction.scores.is_finite:
         assignment.fallback = "not_finite"
         return None
     if prediction.rows.bad_rows and candidate.schema != champion.schema:
@@ -133,13 +140,6 @@ def _try_candidate(
             assignment.fallback = "refused"
             return of_champion
     return prediction
-
-
-def _has_gaps(prediction: Prediction) -> bool:
-    """Return True when a good row has no prediction, because it was not finite."""
-    scores = prediction.scores
-    outputs = scores.labels if scores.values is None else scores.values
-    return None in outputs and outputs.count(None) > len(prediction.rows.bad_rows)
 
 
 def _find_key(request: Request, contents: PredictionRequest, column: str | None) -> str | None:

@@ -52,7 +52,10 @@ class RecordsTable:
     def common_value(self, name: str) -> Any:
         """Return the value that every row has in a column; :data:`ABSENT` where they differ."""
         first = self.records[0].get(name, ABSENT)
-        return first if all(record.get(name, ABSENT) == first for record in self.records) else ABSENT
+        # Mostly they differ, and a comparison of two shows it.
+        if self.records[-1].get(name, ABSENT) != first:
+            return ABSENT
+        return first if all(record.get(name, ABSENT) == first for record in self.records[1:-1]) else ABSENT
 
     def select(self, rows: Sequence[int]) -> "RecordsTable":
         """Return some of the rows."""
@@ -77,9 +80,10 @@ class ColumnsTable:
 
     def common_value(self, name: str) -> Any:
         """Return the value that every row has in a column; :data:`ABSENT` where they differ."""
-        values = self.columns.get(name, (ABSENT,))
-        first = values[0]
-        return first if all(value == first for value in values) else ABSENT
+        values = self.columns.get(name)
+        if values is None or values[0] != values[-1]:
+            return ABSENT
+        return values[0] if self.n_rows == 1 or values[1:] == values[:-1] else ABSENT
 
     def select(self, rows: Sequence[int]) -> "ColumnsTable":
         """Return some of the rows."""

@@ -44,6 +44,7 @@ class Scores:
     level: float | None = None
     intervals: list[list[float] | None] | None = None
     sets: list[list[Any] | None] | None = None
+    is_finite: bool = True  # False where a good row has no prediction
 
     def __len__(self) -> int:
         return len(self.labels if self.values is None else self.values)
@@ -81,8 +82,9 @@ def score(loaded: LoadedModel, rows: TypedRows, extend: Extension = lambda _: {}
 
 
 def _regress(output: Any, rows: TypedRows, extend: Extension) -> Scores:
-    (values,) = _without_infinite([output.tolist()], np.isfinite(output))
-    return Scores((), [], [], [], values, rows.warnings, **extend(values))
+    finite = np.isfinite(output)
+    (values,), is_finite = _without_infinite([output.tolist()], finite)
+    return Scores((), [], [], [], values, rows.warnings, is_finite=is_finite, **extend(values))
 
 
 def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extension) -> Scores:
@@ -92,9 +94,9 @@ def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extensi
     decisions = labels
     if loaded.threshold is not None:
         decisions = [names[decided] for decided in decide_classes(output, loaded.threshold).tolist()]
-    columns = [labels, probabilities, decisions]
-    labels, probabilities, decisions = _without_infinite(columns, np.isfinite(output).all(axis=1))
-    further = extend(probabilities)
+    columns, is_finite = _without_infinite([labels, probabilities, decisions], np.isfinite(output).all(axis=1))
+    labels, probabilities, decisions = columns
+    further = {"is_finite": is_finite, **extend(probabilities)}
     return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings, **further)
 
 
@@ -116,12 +118,12 @@ def decide_classes(probabilities: npt.NDArray[Any], threshold: Threshold | None)
     return np.where(positive, threshold.index, 1 - threshold.index)
 
 
-def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> list[list[Any]]:
+def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> tuple[list[list[Any]], bool]:
+    """Return columns with gaps where a row is not finite, and whether every row is."""
     if finite.all():
-        return columns
-    return [
-        [value if kept else None for value, kept in zip(values, finite.tolist(), strict=True)] for values in columns
-    ]
+        return columns, True
+    kept = finite.tolist()
+    return [[value if keep else None for value, keep in zip(values, kept, strict=True)] for values in columns], False
 
 
 def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:

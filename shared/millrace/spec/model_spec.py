@@ -18,6 +18,7 @@ from millrace.spec.operations import (
     FeedbackSpec,
     RetentionSpec,
     RetrainingSpec,
+    ScoringSpec,
 )
 from millrace.spec.part import SpecPart, invalid_input
 from millrace.spec.release import ReleaseSpec
@@ -59,6 +60,7 @@ class ModelSpec(SpecPart):
     feedback: FeedbackSpec = FeedbackSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
+    scoring: ScoringSpec = ScoringSpec()
     budget: BudgetSpec | None = None
     card: CardSpec = CardSpec()
 

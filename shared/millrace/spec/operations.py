@@ -1,7 +1,8 @@
 """Parts of a spec on approval, retraining, retention, captures and the model card."""
 
+import re
 from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -52,6 +53,24 @@ def _check_cause(name: str) -> str:
     return name
 
 
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*\Z")
+_MAX_FOLDER_LENGTH = 200
+
+
+def check_folder(name: str) -> str:
+    """Return the name of a folder without ``/`` at its end; raises ``ValueError`` for what is none."""
+    folder = name.strip().removesuffix("/")
+    if len(folder) > _MAX_FOLDER_LENGTH or not _FOLDER.match(folder):
+        raise ValueError(
+            f"{name[:40]!r} is no folder: write letters, digits, '.', '-', '_' or '=', with '/' between folders, such "
+            "as nightly"
+        )
+    return folder
+
+
+FolderName = Annotated[str, AfterValidator(check_folder)]
+
+
 class RetrainingSpec(SpecPart):
     """Automatic retraining, beside uploads and people's requests, which always start a run."""
 
@@ -66,6 +85,31 @@ class RetrainingSpec(SpecPart):
     runs_per_day: int = Field(default=4, ge=0, le=1_000)
     captured_rows: bool = False  # train also on served rows whose ground truth was reported
     captured_days: int = Field(default=30, ge=1, le=366)  # the age of the oldest of those rows
+
+
+class ScoringSpec(SpecPart):
+    """Batch scoring: what every job of the model has, unless its request says otherwise, and a schedule.
+
+    ``source`` and ``destination`` are folders below ``score/<model>/`` and ``scored/<model>/``: with ``nightly``, the
+    schedule scores the files of ``score/<model>/nightly/``.
+    """
+
+    #: Of EventBridge Scheduler; None scores uploads and requests alone.
+    schedule: ScheduleExpression | None = None
+    time_zone: TimeZone = "UTC"  # of the schedule's cron or at expression
+    source: FolderName | None = None  # that the schedule scores
+    destination: FolderName | None = None  # None writes to ``scored/<model>/<job>/``
+    format: Literal["parquet", "csv"] = "parquet"
+    join: bool = False  # the columns of the files are in the results too
+    interval: float | None = Field(default=None, ge=0.5, le=0.99)  # level of intervals or prediction sets
+    #: Share of the rows that may be refused before the job fails.
+    max_refused_share: float = Field(default=0.1, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.schedule is not None and self.source is None:
+            raise ValueError("a schedule needs a source: a folder below score/<model>/, such as nightly")
+        return self
 
 
 class BudgetSpec(SpecPart):

@@ -30,7 +30,9 @@ PAIRED_METRICS = ("accuracy", "brier_score", "log_loss", "mae", "rmse")
 
 _DURATION = re.compile(r"(\d{1,5})(m|h|d)\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_LEAST_BAKE, _LONGEST = timedelta(minutes=5), timedelta(days=60)
+#: The time between two evaluations.
+LEAST_BAKE = timedelta(minutes=5)
+_LONGEST = timedelta(days=60)
 #: In percent; the smallest share is one request of a thousand.
 _LEAST_STEP, _WHOLE = 0.1, 100.0
 _DEFAULT_STEPS = (5.0, 25.0, 50.0)
@@ -58,7 +60,7 @@ def _read_duration(text: str) -> timedelta:
 
 def _check_bake(text: str) -> str:
     bake = _read_duration(text)
-    if bake and not _LEAST_BAKE <= bake <= _LONGEST:
+    if bake and not LEAST_BAKE <= bake <= _LONGEST:
         message = "a stage lasts from 5m, the time between two evaluations, to 60d; 0m ends it by min_requests alone"
         raise ValueError(message)
     return text

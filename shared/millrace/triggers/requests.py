@@ -91,7 +91,7 @@ def handle_trigger(
     """
     match trigger:
         case RefusedUpload():
-            _record_refusal(trigger, registry)
+            record_refusal(trigger, registry)
             return []
         case WaitingFile():
             _record_waiting(trigger, registry)
@@ -131,7 +131,7 @@ def _incident_entry(ended: IncidentEnded) -> LedgerEntry:
     )
 
 
-def _record_refusal(upload: RefusedUpload, registry: Registry) -> None:
+def record_refusal(upload: RefusedUpload, registry: Registry) -> None:
     """Record an upload that no model can learn from; the same event again changes nothing."""
     source, refusal = upload.source, upload.refusal
     details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "remedy": refusal.remedy}

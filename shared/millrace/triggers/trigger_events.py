@@ -19,7 +19,6 @@ from millrace.names import make_cause_id, validate_model_name, validate_run_id
 from millrace.ports import ObjectStore
 from millrace.spec import invalid_input
 
-_WHERE = f"upload to {INCOMING_PREFIX}<model>/<file>, for example {INCOMING_PREFIX}churn/may.csv"
 _UNREADABLE = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
@@ -31,30 +30,31 @@ class Refusal:
     remedy: str
 
 
-def read_upload_key(key: str) -> str | Refusal:
+def read_upload_key(key: str, drop_zone: str = INCOMING_PREFIX) -> str | Refusal:
     """Return the model that an uploaded key belongs to, or the reason why it belongs to none.
 
     A file in a folder below the model's, as ``incoming/churn/may/part-0.csv``, is for ``churn`` too: it is one file
     of a dataset, see :func:`millrace.layout.folder_of_part`.
     """
-    if not key.startswith(INCOMING_PREFIX):
-        return Refusal(f"the key is outside {INCOMING_PREFIX}", _WHERE)
-    model, slash, path = key.removeprefix(INCOMING_PREFIX).partition("/")
+    where = f"upload to {drop_zone}<model>/<file>, for example {drop_zone}churn/may.csv"
+    if not key.startswith(drop_zone):
+        return Refusal(f"the key is outside {drop_zone}", where)
+    model, slash, path = key.removeprefix(drop_zone).partition("/")
     if not slash:
-        return Refusal("the key names no model: it lies directly in the drop zone", _WHERE)
+        return Refusal("the key names no model: it lies directly in the drop zone", where)
     try:
         validate_model_name(model)
     except InvalidNameError as error:
-        return Refusal(error.message, _WHERE)
-    return _refuse_path(path) or model
+        return Refusal(error.message, where)
+    return _refuse_path(path, drop_zone, where) or model
 
 
-def _refuse_path(path: str) -> Refusal | None:
+def _refuse_path(path: str, drop_zone: str, where: str) -> Refusal | None:
     if path in MARKERS:
-        where = f"put it, with the files that it finishes, into a folder: {INCOMING_PREFIX}<model>/<folder>/{path}"
-        return Refusal("the key is a marker that finishes no folder: it lies directly below the model", where)
+        folder = f"put it, with the files that it finishes, into a folder: {drop_zone}<model>/<folder>/{path}"
+        return Refusal("the key is a marker that finishes no folder: it lies directly below the model", folder)
     if not path or path.endswith("/"):
-        return Refusal("the key ends with '/': it is a folder marker, not a file", _WHERE)
+        return Refusal("the key ends with '/': it is a folder marker, not a file", where)
     if ".." in path:
         return Refusal("the file name holds '..'", "rename the file without '..' and upload it again")
     if _UNREADABLE.search(path):
@@ -63,7 +63,7 @@ def _refuse_path(path: str) -> Refusal | None:
             "rename the file, with '-' or '_' for each space, and upload it again",
         )
     if any(part in ("", ".") for part in path.split("/")):
-        return Refusal("the key holds an empty or '.' folder name", _WHERE)
+        return Refusal("the key holds an empty or '.' folder name", where)
     return None
 
 

@@ -25,6 +25,7 @@ def api(monkeypatch, tmp_path):
     made = FakeApi(
         {
             "/models/churn/versions/champion/card": [(200, card)],
+            "/models/churn/versions/3": [(200, {"service": {"periods": [], "releases": []}})],
             f"/models/churn/runs/{RUN}": [(200, {"run": run, "trials": [], "evaluation": rejected})],
             "/models/churn/runs/early": [(200, {"run": run | {"run_id": "early"}, "trials": [], "evaluation": None})],
         }
@@ -43,6 +44,7 @@ def test_the_champions_card_is_a_page_named_after_its_version(api, tmp_path):
     page = (tmp_path / "churn-3.card.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert "Version 3 (1.0.3)" in page
+    assert "It has not been the champion." in page
     assert "churn-3.card.html" in result.stderr
 
 

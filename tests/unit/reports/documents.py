@@ -190,3 +190,18 @@ def full_release() -> dict[str, Any]:
         "changes": changes,
         "changes_complete": True,
     }
+
+
+def full_service() -> dict[str, Any]:
+    """How a version came into service: by a release, after one that was rolled back, until a rollback."""
+    period = {
+        "since": "2026-05-04T05:00:00+00:00",
+        "action": "model_promoted",
+        "actor": "evaluate_release",
+        "reason": "every stage passed",
+        "release_id": "r-20260504T000000-0a1b2c3d",
+        "until": "2026-05-06T05:00:00+00:00",
+        "ended_by": "model_rolled_back by ada: complaints",
+    }
+    again = period | {"since": "2026-05-07T05:00:00+00:00", "release_id": None, "actor": "bob", "until": None}
+    return {"periods": [again | {"ended_by": None}, period], "releases": [minimal_release(), full_release()]}

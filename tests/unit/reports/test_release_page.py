@@ -1,11 +1,12 @@
-"""The page of a release shows stages, shares, evidence over time, and who changed it and why."""
+"""The page of a release, and the card of a version that came into service by one."""
 
 from datetime import UTC, datetime
 
 import pytest
-from millrace.reports import render_release_page
+from millrace.card import ModelCard
+from millrace.reports import render_card, render_markdown, render_release_page
 
-from tests.unit.reports.documents import full_release, minimal_release
+from tests.unit.reports.documents import full_release, full_service, minimal_card, minimal_release
 
 NOW = datetime(2026, 5, 4, 0, 20, tzinfo=UTC)
 
@@ -61,3 +62,13 @@ def test_a_completed_release_passed_all_its_stages_and_serves_everything():
     page = render_release(full_release() | {"status": "completed", "weight": 1.0})
     assert "ended here" not in page
     assert "from 5 % to 100 %" in page
+
+
+def test_a_card_says_how_the_version_came_into_service_until_now():
+    document = ModelCard.read(minimal_card())
+    page, text = render_card(document, full_service()), render_markdown(document, full_service())
+    for shown in ("2026-05-07 05:00 UTC", "release r-20260504T000000-0a1b2c3d", "errors: 4.90 of 4.38", "complaints"):
+        assert shown in page
+    assert "Champion from 2026-05-07 05:00 UTC to now: model promoted by bob" in text
+    assert "It has not been the champion." in render_card(document, {"periods": [], "releases": []})
+    assert 'id="service"' not in render_card(document)

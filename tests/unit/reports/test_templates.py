@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
-from millrace.reports import render_dataset_report, render_monitoring_report
+from millrace.card import ModelCard
+from millrace.reports import render_card, render_dataset_report, render_monitoring_report
 from millrace.reports.render import TEMPLATES, environment
 from millrace.schema import TASKS
 
@@ -21,6 +22,12 @@ from tests.unit.reports.test_model_card import markdown_of, page_of
 from tests.unit.reports.test_release_page import render_release
 
 MACROS = environment().get_template("macros.html").module
+
+
+def render_with_service(service: dict[str, Any]) -> str:
+    return render_card(ModelCard.read(documents.minimal_card()), service)
+
+
 PAGES: dict[str, tuple[Callable[[Any], str], Callable[[], dict[str, Any]]]] = {
     "dataset": (render_dataset_report, documents.full_dataset),
     "dataset, minimal": (render_dataset_report, documents.minimal_dataset),
@@ -28,6 +35,7 @@ PAGES: dict[str, tuple[Callable[[Any], str], Callable[[], dict[str, Any]]]] = {
     "card, minimal": (page_of, documents.minimal_card),
     "monitoring": (render_monitoring_report, documents.full_monitoring),
     "monitoring, minimal": (render_monitoring_report, documents.minimal_monitoring),
+    "card with its service": (render_with_service, documents.full_service),
     "release": (render_release, documents.full_release),
     "release, minimal": (render_release, documents.minimal_release),
 }

@@ -224,7 +224,13 @@ class TestACandidateThatFails:
         self.check(predict(), "error")
 
     def test_it_predicts_no_finite_number(self, predict, endpoint, monkeypatch):
-        monkeypatch.setattr("millrace.serving.arms._has_gaps", lambda prediction: prediction.loaded.version == 2)
+        whole = handler.score
+
+        def score(loaded: Any, *arguments: Any) -> Any:
+            broken = replace(loaded, onnx=Broken(loaded.onnx)) if loaded.version == 2 else loaded
+            return whole(broken, *arguments)
+
+        monkeypatch.setattr(handler, "score", score)
         self.check(predict(), "not_finite")
 
     def test_it_alone_refuses_the_request(self, predict, source):
@@ -285,6 +291,16 @@ def counts_of(line: dict[str, Any]) -> TrafficCounts:
 def events_of(counts: ArmCounts, guard: Any) -> tuple[int, int]:
     events = counts.bad_events(guard, 1e6)
     return events.champion_bad, events.candidate_bad
+
+
+class Broken:
+    """A model whose predictions are not finite."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def run(self, features: Any) -> Any:
+        return self.model.run(features) * float("nan")
 
 
 def fail_in_version(endpoint: Endpoint, version: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
