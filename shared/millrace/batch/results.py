@@ -6,7 +6,7 @@ Every row has a place in the results, in the order of its file. A refused row ha
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -77,13 +77,11 @@ class ResultColumns:
 
     loaded: LoadedModel
     bounds: Bounds | None
-    level: float | None = None
 
     @classmethod
     def of(cls, job: BatchJob, loaded: LoadedModel) -> Self:
         """Return those of a job; ``InvalidInputError`` when the version has no intervals of its level."""
-        bounds = None if job.interval is None else find_bounds(loaded, job.interval)
-        return cls(loaded, bounds, job.interval)
+        return cls(loaded, None if job.interval is None else find_bounds(loaded, job.interval))
 
     def build(self, outputs: Outputs, index: npt.NDArray[np.int64]) -> Columns:
         """Return columns; ``index`` has the output of each row, -1 for a row without one."""
@@ -184,7 +182,6 @@ class ResultFile:
     _schema: pa.Schema | None = None
     _parquet: pq.ParquetWriter | None = None
     _csv: IO[bytes] | None = None
-    _sha256: Any = field(default_factory=hashlib.sha256)
 
     def __enter__(self) -> Self:
         return self
