@@ -86,11 +86,11 @@ class ResultColumns:
     def build(self, outputs: Outputs, index: npt.NDArray[np.int64]) -> Columns:
         """Return columns; ``index`` has the output of each row, -1 for a row without one."""
         values, gone = outputs.values, index < 0
+        mask = None
         if gone.any():
-            values = values[np.maximum(index, 0)] if len(values) else np.zeros((len(index), *values.shape[1:]))
-        elif len(index) != len(values):
-            values = values[index]
-        mask = gone if gone.any() else None
+            some = len(values) > 0
+            values = values[np.maximum(index, 0)] if some else np.zeros((len(index), *values.shape[1:]), values.dtype)
+            mask = gone
         if not self.loaded.schema.classes:
             return self._regression(values.astype(np.float64), mask)
         return self._classification(values, mask)
