@@ -10,7 +10,7 @@ import boto3
 import pytest
 from millrace.aws.clients import object_store, registry
 from millrace.entities import Release
-from millrace.layout import version_key
+from millrace.layout import schema_key, version_key
 from millrace.manifest import Manifest
 from millrace.ports import Update
 from millrace.registry.items import ModelKeys, encode_value
@@ -22,7 +22,7 @@ from moto import mock_aws
 
 from tests.gateway import make_event
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, deploy
-from tests.integration.test_captures import MODEL, deliver, entry, promote, sample
+from tests.integration.test_captures import MODEL, deliver, entry, feedback, promote, sample
 from tests.registry_builders import make_version
 from tests.schedule_environment import ENVIRONMENT
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
@@ -205,16 +205,16 @@ def test_blue_green_loads_then_switches_and_returns_by_one_write(world):
 
 
 def test_an_ab_test_counts_outcomes_that_are_reported_in_time(world, application):
+    body = json.dumps(churn_schema().to_dict()).encode()
+    boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=schema_key(MODEL, 1), Body=body)
+    registry().set_schema_version(MODEL, 1)
     started = world.start(strategy="ab_test", steps=None, reward="true", reward_after="1h")
     assert "a difference of 0.02 needs at most about 30,000 rewards" in started["decision"]
     world.predict(30)
     ids = [json.loads(line)["prediction_id"] for line in world.lines if '"row_ids"' in line]
     reports = [{"prediction_id": name, "outcome": "true"} for name in ids[:20]]
-    body = json.dumps({"feedback": reports})
-    assert (
-        application.call("record_feedback", sample("record_feedback", "valid_one") | {"body": body})["statusCode"]
-        == 200
-    )
+    status, reply = feedback(application, {"feedback": reports})
+    assert status == 200, reply
     key = ModelKeys(MODEL).item("RELEASE", started["release_id"])
     begun = world.release.started_at - timedelta(hours=1)
     registry().store.write(Update(key, {"stage_since": encode_value(begun)}))
