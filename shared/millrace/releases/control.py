@@ -255,14 +255,17 @@ def describe_release(release: Release) -> dict[str, Any]:
         for name, state in evidence.guards.items()
     ]
     rewards = evidence.rewards
-    steps = list(release.spec.weights)
+    kinds, steps = [stage.kind for stage in release.spec.stages], list(release.spec.weights)
+    # A bandit's stages are as many as its shares have changed.
+    further = max(0, release.stage + 1 - len(steps))
+    kinds, steps = [*kinds, *[release.stage_kind] * further], [*steps, *[release.weight or steps[-1]] * further]
     counted = {arm: count_evidence(getattr(evidence.counted, arm)) for arm in ("champion", "candidate")}
     return document | {
         "weight": release.weight,
         "bake_until": to_plain((release.stage_since or release.started_at) + release.spec.bake_time),
         "is_begun": evidence.begun,
         "steps": steps,
-        "stages": [stage.kind for stage in release.spec.stages],
+        "stages": kinds,
         "alpha": ALPHA,
         "log_e_limit": math.log(max(1, count_tests(release.spec)) / ALPHA),
         "slow_over_ms": evidence.slow_over_ms,
