@@ -169,6 +169,13 @@ def test_dates_in_two_formats_are_both_read():
     assert not found.quarantined
 
 
+@pytest.mark.parametrize("word", ["now", "today"])
+def test_the_time_of_reading_is_no_date(word):
+    body = "day,label\n" + "".join(f"{word if i == 7 else '15.02.2024'},{i % 2}\n" for i in range(60))
+    found = examined(body.encode())
+    assert [row.line for row in found.quarantined] == [9]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
 def test_other_encodings_are_read_block_by_block(encoding):
     body = "n,city,label\n" + "".join(f"{i},{'Köln' if i % 2 else 'Ulm'},{i % 2}\n" for i in range(2_000))
