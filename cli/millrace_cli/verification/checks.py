@@ -411,7 +411,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "batch job",
         _check_batch,
-        "the role of the scoring pipeline must be allowed to start the pipeline itself: ScoringPipelineChildrenPolicy in "
+        "the role of the scoring pipeline must be allowed to start itself: ScoringPipelineChildrenPolicy in "
         "template.yaml, which no emulator checks; or the log of plan_scoring or score_part",
         ("prediction",),
     ),
