@@ -135,8 +135,9 @@ def _check_batch(verification: Verification) -> str:
     table, bucket = write_table(verification.folder / "batch.csv", BATCH_ROWS), target.output("DataBucketName")
     key = put_source(target.client("s3"), bucket, model, str(table), Console(quiet=True))
     job_id = verification.api.post(f"/models/{model}/batches", {"source": key, "reason": _REASON})["job_id"]
-    waiting = {"poll_seconds": target.poll_seconds, "timeout_seconds": TRAINING_SECONDS}
-    *_, last = follow_job(verification.api, model, job_id, **waiting)
+    *_, last = follow_job(
+        verification.api, model, job_id, poll_seconds=target.poll_seconds, timeout_seconds=TRAINING_SECONDS
+    )
     if last.job["status"] != "succeeded":
         raise CheckError(f"job {job_id} {last.job['status']}: {'; '.join(last.job['reasons'])}")
     return f"{last.job['summary']['rows']:,} rows scored"
