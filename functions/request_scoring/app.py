@@ -37,7 +37,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         response = app.resolve(event, context)
     else:
         data_store = object_store(load_settings(RequestScoringSettings).data_bucket)
-        jobs = handle_job_event(read_job_event(with_version_id(event, data_store), datetime.now(UTC)), _ports())
+        requested = read_job_event(with_version_id(event, data_store), datetime.now(UTC))
+        if requested is None:  # a file that waits in its folder, one of many
+            return {"jobs": []}
+        jobs = handle_job_event(requested, _ports())
         logger.info("event handled", jobs=[job.job_id for job in jobs])
         response = {"jobs": to_plain(jobs)}
     try:

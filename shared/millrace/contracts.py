@@ -152,6 +152,7 @@ class JobPointer(Contract):
 
     model: str = Field(pattern=MODEL_NAME_PATTERN)
     job_id: str = Field(pattern=JOB_ID_PATTERN)
+    execution: str = ""  # the name of the execution; what an earlier one of the job still does changes nothing
 
 
 class ScoringPlan(Contract):

@@ -11,7 +11,8 @@ from typing import Any
 
 import boto3
 import pytest
-from millrace.aws.clients import registry
+from millrace.aws.clients import registry, registry_store
+from millrace.batch.job_records import get_job, run_again
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
@@ -266,5 +267,11 @@ def test_a_job_that_is_cancelled_while_it_runs_stays_cancelled(scoring: Scoring,
     ended = scoring.wait(job["job_id"])
 
     assert (ended["status"], ended["reasons"]) == ("cancelled", ["cancelled: by hand"])
+    # What the execution that was stopped still does changes nothing of the next attempt.
+    queued = run_again(get_job(MODEL, job["job_id"], registry_store()), registry_store())
+    late = {"model": MODEL, "job_id": job["job_id"], "execution": job["job_id"]}
+    assert scoring.application.call("plan_scoring", late)["outcome"] == "ended"
+    assert scoring.application.call("finish_scoring", late)["outcome"] == "failed"
+    assert get_job(MODEL, job["job_id"], registry_store()) == queued
     assert "_SUCCESS" not in scoring.results(ended)
     assert scoring.actions() == ["batch_cancelled", "batch_requested"]

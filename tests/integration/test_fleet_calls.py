@@ -148,6 +148,7 @@ PARAMETERS = {
     "other_id": f"{1:064x}",
     "cause_id": "0f3a9c2b7d1e" * 2 + "0f3a9c2b",
     "release_id": "r-20260503T141500-0f3a9c2b",
+    "job_id": "b-20260503T141500-0f3a9c2b7d1e",
     "run": "20260503T141500-0f3a9c2b7d1e",
 }
 

@@ -17,7 +17,7 @@ from millrace_cli.errors import CliError
 from millrace_cli.options import StackSession, uses_stack
 from millrace_cli.output import MISSING, Document, format_count, format_timestamp, make_table, say
 
-_PARTS = ("traffic", "monitoring", "training")
+_PARTS = ("traffic", "monitoring", "training", "scoring")
 #: Name under which requests of no model are counted.
 _UNKNOWN = "_unknown"
 _DAY = 24.0
@@ -109,7 +109,7 @@ def _draw_model(document: Document) -> RenderableType:
         share = month["usd"] / month["budget_usd"]
         total.append(f"{share:.0%} of the budget of {format_usd(month['budget_usd'])} USD a month")
     if not month["is_complete"]:
-        total.append("more training runs than these were not counted")
+        total.append("more training runs or batch jobs than these were not counted")
     return Group(
         *_section(f"{month['model']}, {_period(document)}", _lines_table(lines)),
         *_section("Storage, a month", _lines_table(document["storage"]["lines"])),

@@ -15,10 +15,13 @@ import httpx
 import millrace
 from botocore.exceptions import ClientError, WaiterError
 from millrace.layout import captures_prefix
+from rich.console import Console
 
 from millrace_cli.api import tls_context
 from millrace_cli.errors import ApiError
+from millrace_cli.job_progress import follow_job
 from millrace_cli.run_progress import Snapshot
+from millrace_cli.score_files import put_source
 from millrace_cli.verification.context import (
     Check,
     CheckError,
@@ -29,7 +32,7 @@ from millrace_cli.verification.context import (
     write_table,
 )
 
-TRAINING_ROWS, PLAIN_ROWS = 400, 10
+TRAINING_ROWS, PLAIN_ROWS, BATCH_ROWS = 400, 10, 1_000
 #: Limits of a request, from ``docs/serving.md``.
 MAX_ROWS, MAX_BODY_BYTES = 10_000, 4_500_000
 #: S3 sends no events of a new bucket for about five minutes; the upload is repeated meanwhile.
@@ -125,6 +128,19 @@ def _check_gzip(verification: Verification) -> str:
 def _check_large(verification: Verification) -> str:
     verification.predict(make_rows(MAX_ROWS), size=MAX_BODY_BYTES)
     return f"{MAX_ROWS:,} predictions for a body of {MAX_BODY_BYTES:,} bytes"
+
+
+def _check_batch(verification: Verification) -> str:
+    target, model = verification.target, verification.model
+    table, bucket = write_table(verification.folder / "batch.csv", BATCH_ROWS), target.output("DataBucketName")
+    key = put_source(target.client("s3"), bucket, model, str(table), Console(quiet=True))
+    job_id = verification.api.post(f"/models/{model}/batches", {"source": key, "reason": _REASON})["job_id"]
+    *_, last = follow_job(
+        verification.api, model, job_id, poll_seconds=target.poll_seconds, timeout_seconds=TRAINING_SECONDS
+    )
+    if last.job["status"] != "succeeded":
+        raise CheckError(f"job {job_id} {last.job['status']}: {'; '.join(last.job['reasons'])}")
+    return f"{last.job['summary']['rows']:,} rows scored"
 
 
 def _check_captures(verification: Verification) -> str:
@@ -391,6 +407,13 @@ CHECKS: tuple[Check, ...] = (
         "prediction, 10,000 rows",
         _check_large,
         "413: lower the documented limit; 429 or 504: raise PredictMemorySize; otherwise the log of predict",
+        ("prediction",),
+    ),
+    Check(
+        "batch job",
+        _check_batch,
+        "the role of the scoring pipeline must be allowed to start itself: ScoringPipelineChildrenPolicy in "
+        "template.yaml, which no emulator checks; or the log of plan_scoring or score_part",
         ("prediction",),
     ),
     Check(

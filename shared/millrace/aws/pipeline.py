@@ -107,7 +107,7 @@ class StepFunctionsScoring(_Executions):
 
     def start(self, model: str, job_id: str, execution: str) -> bool:
         """Start an execution; see :meth:`millrace.ports.ScoringPipeline.start`."""
-        started = self._start(execution, {"model": model, "job_id": job_id})
+        started = self._start(execution, {"model": model, "job_id": job_id, "execution": execution})
         return started or self._find_status(execution) in _RUNNING
 
     def stop(self, execution: str, reason: str) -> None:

@@ -33,6 +33,8 @@ def finish_recorded_job(
     A job that was cancelled meanwhile stays so, and its results get no ``_SUCCESS``.
     """
     record = get_job(request.model, request.job_id, item_store)
+    if request.execution not in ("", record.execution):
+        return ScoringResult(outcome="failed")
     manifest = None
     if not record.is_finished and record.parts is not None:
         manifest = _finish(record.job_id, data_store, memory_mb, now)

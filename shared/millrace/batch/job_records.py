@@ -29,9 +29,10 @@ def _read(item: Item) -> BatchRecord:
 
 
 def _write(record: BatchRecord) -> dict[str, str | int]:
-    """Return the attributes of a record: those that conditions name, and the whole."""
-    document = dump(record).decode()
-    return {"document": document, "status": record.status, "attempt": record.attempt, "version": record.version}
+    """Return the attributes of a record: the whole, what conditions name, and what others read of it."""
+    values = {"status": record.status, "attempt": record.attempt, "version": record.version}
+    cost = {"cost": dump(record.summary["cost"]).decode()} if "cost" in record.summary else {}
+    return {"document": dump(record).decode(), **values, **cost}
 
 
 def claim_job(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:

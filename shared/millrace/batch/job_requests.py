@@ -281,15 +281,13 @@ def _make_record(order: JobOrder, registry: Registry) -> BatchRecord:
     )
 
 
-def handle_job_event(event: JobEvent | None, ports: ScoringPorts) -> list[BatchRecord]:
+def handle_job_event(event: JobEvent, ports: ScoringPorts) -> list[BatchRecord]:
     """Do what an event requests, and return the jobs that it is about.
 
     What cannot become a job is recorded instead: an upload as refused, a schedule in the ledger of its model. Raises
     ``ServiceUnavailableError`` when a repetition may succeed.
     """
     match event:
-        case None:
-            return []
         case RefusedUpload():
             record_refusal(event, ports.registry)
             return []

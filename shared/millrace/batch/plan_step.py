@@ -44,6 +44,8 @@ def plan_recorded_job(
     A job that has ended meanwhile is planned no more. Again is the same as once.
     """
     found = get_job(pointer.model, pointer.job_id, item_store)
+    if pointer.execution not in ("", found.execution):
+        return ScoringPlan(outcome="ended")
     record = change_job(found, item_store, status="planning", started_at=found.started_at or now)
     if record is None:
         return ScoringPlan(outcome="ended")

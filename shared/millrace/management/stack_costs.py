@@ -39,6 +39,7 @@ _FOLDERS = (
 )
 #: Parts of a bill that no record has.
 _NOT_COUNTED = (
+    "batch jobs that were cancelled, and what a job costs before it is planned",
     "storage of DynamoDB, logs, backups and old versions of objects",
     "calls of the management API, uploads, feedback and data that leaves AWS",
     "SnapStart and metrics by model, where a parameter turns them on; encryption with keys of your own",

@@ -115,7 +115,7 @@ class ScoringSpec(SpecPart):
 class BudgetSpec(SpecPart):
     """Budget of a model for a calendar month, in UTC; ``budget: 20`` is short for the amount alone.
 
-    It is compared with what the use of the model costs by list prices: requests, monitoring and training.
+    It is compared with what the use of the model costs by list prices: requests, monitoring, training and batch jobs.
     """
 
     usd_a_month: Annotated[float, Field(strict=True, gt=0.0, le=1_000_000.0)]

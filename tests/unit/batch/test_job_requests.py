@@ -58,7 +58,8 @@ class World:
             "time": at.isoformat(),
             "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "version-id": version_id}},
         }
-        return handle_job_event(read_job_event(event, self.now), self.ports)
+        requested = read_job_event(event, self.now)
+        return handle_job_event(requested, self.ports) if requested else []
 
     def request(self, model=MODEL, **body):
         return request_job(read_batch_request(model, http(body), BUCKET, self.now), self.ports)

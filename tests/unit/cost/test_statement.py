@@ -3,11 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from millrace.batch.job_records import claim_job
 from millrace.captures.traffic import UNKNOWN_MODEL, TrafficCounts, TrafficHour, record_traffic
-from millrace.cost.arithmetic import BillingMonth
+from millrace.cost.arithmetic import BatchUsage, BillingMonth, calculate_batch
+from millrace.cost.prices import US_EAST_1
 from millrace.cost.statement import find_budget_refusal, read_model_month, read_month_name
+from millrace.documents import to_plain
+from millrace.entities import BatchRecord
 from millrace.errors import InvalidInputError
 from millrace.management.stack_costs import describe_costs
+from millrace.names import make_cause_id, make_job_id
 from millrace.settings import CostSettings
 from millrace.spec import ModelSpec
 
@@ -30,6 +35,12 @@ def claim(registry, name, at, **changes):
     run = make_run(cause, at=at, started_at=at, **changes)
     registry.claim_cause(cause, run, make_entry(name, at=at))
     return run
+
+
+def new_batch(at, summary):
+    cause_id = make_cause_id("score", at.isoformat())
+    ids = make_job_id(cause_id, at), cause_id
+    return BatchRecord(MODEL, *ids, "upload", "score/churn/a.csv", 1, "scored/churn/", at, "s3", summary=summary)
 
 
 @pytest.fixture
@@ -70,6 +81,17 @@ class TestMonthOfAModel:
         spend(registry, 1_000_000)
         [line] = [line for line in month_of(registry).traffic.lines if line.name.startswith("captured rows")]
         assert line.usd == pytest.approx(0.01875)
+
+    def test_batch_jobs_of_the_month_are_added_line_by_line(self, registry):
+        registry.put_spec(MODEL, ModelSpec())
+        cost = calculate_batch(BatchUsage.of(parts=4, lanes=2, seconds=100.0, memory_mb=1_024), US_EAST_1)
+        for day, summary in ((1, {"cost": to_plain(cost)}), (3, {"cost": to_plain(cost)}), (5, {})):
+            at = MONTH + timedelta(days=day)
+            claim_job(new_batch(at, summary), registry.store)
+        claim_job(new_batch(MONTH - timedelta(days=1), {"cost": to_plain(cost)}), registry.store)
+        month = month_of(registry)
+        assert month.scoring.usd == pytest.approx(2 * cost.usd) == month.usd
+        assert [line.quantity for line in month.scoring.lines] == [2 * line.quantity for line in cost.lines]
 
     def test_runs_count_from_their_start_to_their_version(self, registry):
         at = MONTH + timedelta(days=1)

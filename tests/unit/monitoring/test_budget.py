@@ -77,7 +77,7 @@ def test_another_budget_ends_the_incident(after):
 
 
 def month(usd, *, days=10.0, forecast=None):
-    empty = (None,) * 3
+    empty = (None,) * 4
     return ModelMonth("churn", "2026-05", 1, 0, *empty, usd, forecast, days, is_complete=True, is_deleted=False)
 
 
