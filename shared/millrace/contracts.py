@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from millrace.names import JOB_ID_PATTERN, MODEL_NAME_PATTERN
+from millrace.names import JOB_ID_PATTERN, MODEL_NAME_PATTERN, REPLAY_ID_PATTERN
 from millrace.spec import invalid_input
 
 
@@ -193,6 +193,13 @@ class ReleaseRequest(Contract):
     """Input of ``evaluate_release``: a model that may have a release."""
 
     model: str = Field(pattern=MODEL_NAME_PATTERN)
+
+
+class ReplayPointer(Contract):
+    """Input of ``replay_captures``: a replay, by its own id or that of a release."""
+
+    model: str = Field(pattern=MODEL_NAME_PATTERN)
+    replay_id: str = Field(pattern=REPLAY_ID_PATTERN)
 
 
 class RetrainingProgress(Contract):

@@ -134,6 +134,10 @@ class BatchNotFoundError(NotFoundError):
     """The model has no such batch job."""
 
 
+class ReplayNotFoundError(NotFoundError):
+    """The model has no such replay."""
+
+
 class CauseNotFoundError(NotFoundError):
     """The model has no cause of that id."""
 

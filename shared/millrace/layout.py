@@ -19,6 +19,8 @@
     score/<model>/<folder>/...                        files of one job, started by `_SUCCESS`, a manifest or a request
     scored/<model>/<job_id>/                          part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
     jobs/<job_id>/                                    job.json plan.json parts.jsonl lanes.json receipts/00000.json
+    replays/<model>/<id>/                             request.json state.json parts/*.npz report.json report.html, and
+                                                      evidence.json of a release
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -207,6 +209,16 @@ def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
 def monitoring_key(model: str, name: str) -> str:
     """Return the key of one of monitoring's documents about a model."""
     return f"monitoring/{model}/{name}"
+
+
+def replay_key(model: str, replay_id: str, name: str) -> str:
+    """Return the key of one document of a replay of captured requests."""
+    return f"{replays_prefix(model)}{replay_id}/{name}"
+
+
+def replays_prefix(model: str) -> str:
+    """Return the prefix of all replays of a model."""
+    return f"replays/{model}/"
 
 
 def runs_prefix(model: str) -> str:

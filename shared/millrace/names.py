@@ -11,6 +11,8 @@ from millrace.errors import InvalidNameError
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 JOB_ID_PATTERN = r"^b-[0-9]{8}T[0-9]{6}-[0-9a-f]{12}$"
+#: A run's id, or that of a release, whose replay has the same.
+REPLAY_ID_PATTERN = r"^([0-9]{8}T[0-9]{6}-[0-9a-f]{12}|r-[0-9]{8}T[0-9]{6}-[0-9a-f]{8})$"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -19,6 +21,7 @@ _CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _KEY_ID = re.compile(r"^[A-Za-z0-9]{1,64}\Z")
 _RELEASE_ID = re.compile(r"^(active|r-[0-9]{8}T[0-9]{6}-[0-9a-f]{8})\Z")
 _JOB_ID = re.compile(JOB_ID_PATTERN + r"\Z")
+_REPLAY_ID = re.compile(REPLAY_ID_PATTERN + r"\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
@@ -55,6 +58,14 @@ def validate_job_id(job_id: str) -> str:
         shown = f"{job_id[:40]!r} is not the id of a batch job"
         raise InvalidNameError(f"{shown}: one looks like b-20261130T060000-0f3a9c2b7d1e")
     return job_id
+
+
+def validate_replay_id(replay_id: str) -> str:
+    """Return ``replay_id`` when it has the form of one; raises ``InvalidNameError`` otherwise."""
+    if not _REPLAY_ID.match(replay_id):
+        shown = f"{replay_id[:40]!r} is not a replay id"
+        raise InvalidNameError(f"{shown}: one looks like 20260503T141500-0f3a9c2b7d1e, or is the id of a release")
+    return replay_id
 
 
 def validate_cause_id(cause_id: str) -> str:

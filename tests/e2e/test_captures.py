@@ -157,6 +157,23 @@ def test_what_the_log_delivers_again_is_there_already(stack: DeployedStack, traf
     assert captured_ids(stack, len(traffic.versions)) == before
 
 
+def test_captured_requests_are_replayed_through_the_version_before(stack: DeployedStack, traffic: Traffic) -> None:
+    captured_ids(stack, len(traffic.versions))
+    replay = stack.api.post(f"/models/{MODEL}/replays", {"version": 1, "since": "1h"})["replay"]
+    for _ in within(PATIENCE_SECONDS, pause=0.5):
+        document = stack.api.get(f"/models/{MODEL}/replays/{replay['replay_id']}")
+        if (replay := document["replay"])["status"] not in ("requested", "running"):
+            break
+    assert replay["status"] == "succeeded", replay
+    assert (replay["baseline"], replay["candidate"]) == (2, 1)
+    assert (replay["counts"]["replayed"], replay["labelled"]) == (len(traffic.versions), len(traffic.outcomes))
+    tested = replay["self_test"]
+    assert tested["equal"] == tested["compared"] == sum(version == 2 for version in traffic.versions.values())
+    assert {one["metric"] for one in replay["metrics"]} >= {"accuracy", "log_loss"}
+    assert all((one["value"] is None) == bool(one["reason"]) for one in replay["estimates"])
+    assert b"Replay of captured requests" in data_store(stack).get(document["page"])
+
+
 def test_a_prediction_is_explained(stack: DeployedStack, traffic: Traffic) -> None:
     reply = stack.api.post(
         f"/models/{MODEL}/invocations", {"dataframe_records": traffic.rows[:1], "params": {"explain": True}}

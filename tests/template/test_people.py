@@ -18,12 +18,17 @@ ROWS = {
     f"DataBucket/quarantine/{MODEL}/d1/original/table.csv",
     f"DataBucket/prepared/{MODEL}/r1/train.parquet",
 }
-CAPTURED = {f"DataBucket/captures/{MODEL}/a.jsonl", f"DataBucket/feedback/{MODEL}/a.jsonl"}
+CAPTURED = {
+    f"DataBucket/captures/{MODEL}/a.jsonl",
+    f"DataBucket/feedback/{MODEL}/a.jsonl",
+    f"DataBucket/replays/{MODEL}/r1/parts/a.npz",
+}
 DOCUMENTS = {
     f"DataBucket/datasets/{MODEL}/d1/manifest.json",
     f"DataBucket/datasets/{MODEL}/d1/report.html",
     f"DataBucket/quarantine/{MODEL}/d1/validation.json",
     f"DataBucket/monitoring/{MODEL}/reports/r.json",
+    f"DataBucket/replays/{MODEL}/r1/report.html",
     f"ModelsBucket/{MODEL}/versions/1/card.html",
 }
 TRIALS = {f"ModelsBucket/{MODEL}/runs/r1/trial.json"}
@@ -38,11 +43,13 @@ READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verific
 REQUESTS = {
     "DataScientistPolicy": (
         rf"{PREDICTIONS}|{FEEDBACK}|{STATE}|{READS}|PUT /models/[^/]+/spec"
-        r"|POST /models/[^/]+/(runs|monitoring|batches|batches/.+)"
+        r"|POST /models/[^/]+/(runs|monitoring|replays|batches|batches/.+)"
     ),
     "ApplicationPolicy": rf"{PREDICTIONS}|{FEEDBACK}|{STATE}",
     "ApplicationOfOneModelPolicy": rf"(?!.*{OTHER})({PREDICTIONS}|{FEEDBACK})|{STATE}",
-    "ApproverPolicy": rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|releases|releases/.+|runs/[^/]+/approval)",
+    "ApproverPolicy": (
+        rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|replays|releases|releases/.+|runs/[^/]+/approval)"
+    ),
     "AuditorPolicy": READS,
     "OperatorPolicy": (
         rf"{READS}|{STATE}|POST /models/[^/]+/(rollback|retire|gc|runs|monitoring|batches/.+|releases/x/abort)"

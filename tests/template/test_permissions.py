@@ -11,6 +11,7 @@ from tests.template.template_file import ROOT, as_list, functions, load_template
 #: Methods that stand in a module that a handler imports, and that the handler never calls.
 NOT_CALLED = {
     "ManageModelsFunction": {
+        "event_publisher.publish": "requests of replays, beside the routes that read",
         "object_store.put": "writing of documents, beside their reading",
         "object_store.put_if_unchanged": "writing of documents, beside their reading",
         "object_store.find_version": "versions of uploads, beside the reading of causes",
@@ -28,6 +29,10 @@ NOT_CALLED = {
     "RequestScoringFunction": {
         "registry.list_pending_causes": "causes of training, beside the record of refused uploads",
         "registry.find_causes": "causes of training, beside the record of refused uploads",
+    },
+    "ReplayCapturesFunction": {
+        "registry.commit": "changes of releases, beside their reading",
+        "registry_store.write Update": "recording of traffic, beside its reading",
     },
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }

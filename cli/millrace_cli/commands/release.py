@@ -12,12 +12,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
+from millrace_cli.commands.replay import replay
 from millrace_cli.errors import INTERRUPTED, RefusedError
 from millrace_cli.options import ModelName, Reason, StackSession, VersionNumber, uses_stack
 from millrace_cli.output import format_timestamp, make_table, out, say
 from millrace_cli.release_progress import ACTIVE, ReleaseProgress, draw_release, follow_release
 
 app = typer.Typer(no_args_is_help=True, help="Release versions gradually, and return from them.")
+app.command()(replay)
 
 #: A release changes every few minutes: polls of other commands for one of this.
 _POLLS = 5

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
 from millrace.api_requests import ApiRequest
-from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
+from millrace.aws.clients import event_publisher, monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
 from millrace.management.calls import ApiRoute, Call
 from millrace.settings import CostSettings, MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
@@ -21,9 +21,9 @@ def management_api(routes: Iterable[ApiRoute]) -> APIGatewayRestResolver:
     return app
 
 
-def _handler(route: ApiRoute, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
-    def handle(**parameters: str) -> dict[str, Any]:
-        return route.respond(_make_call(app.current_event.raw_event), parameters)
+def _handler(route: ApiRoute, app: APIGatewayRestResolver) -> Callable[..., tuple[dict[str, Any], int]]:
+    def handle(**parameters: str) -> tuple[dict[str, Any], int]:
+        return route.respond(_make_call(app.current_event.raw_event), parameters), route.status
 
     return handle
 
@@ -39,5 +39,6 @@ def _make_call(event: dict[str, Any]) -> Call:
         callback=task_callback,
         schedules=lambda: schedules(load_settings(ScheduleSettings)),
         monitoring=lambda: monitoring_pipeline(load_settings(MonitoringStartSettings).monitoring_pipeline_arn),
+        publisher=event_publisher,
         costs=load_settings(CostSettings),
     )

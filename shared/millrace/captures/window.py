@@ -61,7 +61,7 @@ class CapturedWindow:
     there is none; classes are as the schema writes them, ``decisions`` those of a threshold. ``predicted_at`` is UTC;
     ``values`` are those of regression. By feature, ``features`` holds float64, or object arrays of str or None (dates
     as ISO 8601), missing in rows without the feature, and ``unknown`` is true where training had not seen the value. By
-    class, ``probabilities`` are NaN where not finite.
+    class, ``probabilities`` are NaN where not finite. Rows that were ``omitted`` for their size have no features.
     """
 
     model: str
@@ -81,6 +81,7 @@ class CapturedWindow:
     decisions: Array
     probabilities: Mapping[str, npt.NDArray[np.float64]]
     values: npt.NDArray[np.float64]
+    omitted: npt.NDArray[np.bool_]
     report: ReadReport
 
     def __len__(self) -> int:
@@ -188,6 +189,7 @@ class WindowBuilder:
                     for name in classes
                 },
                 "values": _floats([row.prediction.get("value") for row in rows]),
+                "omitted": np.array([row.omitted > 0 for row in rows], dtype=np.bool_),
             }
         )
 
@@ -243,9 +245,38 @@ def read_window(
     so the sample does not depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
     """
     report = ReadReport()
-    builder = WindowBuilder()
+    builders = _sample_rows(store, model, start, end, report, max_rows=max_rows, by_version=False)
+    return (builders.get(0) or WindowBuilder()).build(model, start, end, report)
+
+
+def read_windows(
+    store: ObjectStore, model: str, start: datetime, end: datetime, *, max_rows: int = MAX_ROWS, share: float = 1.0
+) -> tuple[dict[int, CapturedWindow], ReadReport]:
+    """Read rows as :func:`read_window` does, a window by each version that scored them, and the report of them all.
+
+    Versions may have columns of the same name and another type, which one window could not hold. ``share`` keeps a
+    sample of the rows, by the hashes of their ids, so that of all hours together it is one sample.
+    """
+    report = ReadReport()
+    builders = _sample_rows(store, model, start, end, report, max_rows=max_rows, by_version=True, share=share)
+    return {version: one.build(model, start, end, report) for version, one in sorted(builders.items())}, report
+
+
+def _sample_rows(
+    store: ObjectStore,
+    model: str,
+    start: datetime,
+    end: datetime,
+    report: ReadReport,
+    *,
+    max_rows: int,
+    by_version: bool,
+    share: float = 1.0,
+) -> dict[int, WindowBuilder]:
+    """Return the rows of a window, each once: by version, or all under 0."""
+    builders: dict[int, WindowBuilder] = {}
     kept: set[int] = set()
-    limit = _HASH_RANGE
+    limit = int(share * _HASH_RANGE)
     for row in iterate_rows(store, model, start, end, report):
         id_hash = hash_id(row.prediction_id)
         if id_hash >= limit:
@@ -254,15 +285,19 @@ def read_window(
             report.duplicates += 1
             continue
         kept.add(id_hash)
-        builder.add(row)
+        builders.setdefault(row.version if by_version else 0, WindowBuilder()).add(row)
         while len(kept) > max_rows:
             limit //= 2
             kept = {other for other in kept if other < limit}
-            builder.keep(
-                [np.array([hash_id(name) < limit for name in names], dtype=np.bool_) for names in builder.chunk_ids()]
-            )
+            for builder in builders.values():
+                builder.keep(
+                    [
+                        np.array([hash_id(name) < limit for name in names], dtype=np.bool_)
+                        for names in builder.chunk_ids()
+                    ]
+                )
     report.kept_share = limit / _HASH_RANGE
-    return builder.build(model, start, end, report)
+    return builders
 
 
 def iterate_rows(

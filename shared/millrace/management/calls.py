@@ -13,9 +13,10 @@ from millrace.names import (
     validate_key_id,
     validate_model_name,
     validate_release_id,
+    validate_replay_id,
     validate_run_id,
 )
-from millrace.ports import MonitoringPipeline, ObjectStore, Schedules, TaskCallback
+from millrace.ports import EventPublisher, MonitoringPipeline, ObjectStore, Schedules, TaskCallback
 from millrace.registry.store import Registry
 from millrace.settings import CostSettings
 
@@ -40,6 +41,7 @@ class Call:
     callback: Callable[[], TaskCallback]
     schedules: Callable[[], Schedules]
     monitoring: Callable[[], MonitoringPipeline]
+    publisher: Callable[[], EventPublisher]
     costs: CostSettings = field(default_factory=CostSettings)
 
     @property
@@ -58,6 +60,7 @@ _VALIDATORS: Mapping[str, Callable[[str], str]] = {
     "job_id": validate_job_id,
     "cause_id": validate_cause_id,
     "release_id": validate_release_id,
+    "replay_id": validate_replay_id,
     "key_id": validate_key_id,
 }
 
@@ -69,6 +72,7 @@ class ApiRoute:
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handle: Callable[..., Any]
+    status: int = 200
 
     def respond(self, call: Call, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Return the body of the response; raises ``InvalidNameError`` for a name that cannot exist."""

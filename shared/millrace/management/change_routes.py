@@ -16,6 +16,7 @@ from millrace.registry.garbage import collect
 from millrace.registry.ledger import KEYS_LEDGER, AuditContext
 from millrace.registry.promotion import ChampionChange, Retirement, promote, retire, roll_back
 from millrace.releases.control import RELEASE_ACTIONS, ReleaseResult, change_active_release, start_release
+from millrace.replay.replay_requests import request_replay
 from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.
@@ -179,6 +180,34 @@ def _change_release(call: Call, model: str, release_id: str, action: str) -> Rel
     return change_active_release(model, release_id, action, audit, **call.stores)
 
 
+class ReplayStart(BaseModel):
+    """Body of ``POST /models/{model}/replays``; ``since`` is a duration before now, or a timestamp."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: VersionNumber
+    since: str | None = Field(default=None, max_length=40)
+
+
+def _start_replay(call: Call, model: str) -> dict[str, Any]:
+    """Request the replay of captured requests; the same request starts one."""
+    try:
+        body = ReplayStart.model_validate(call.request.body)
+    except ValidationError as error:
+        raise invalid_input("the request is not valid", error) from error
+    return request_replay(
+        call.existing(model),
+        body.version,
+        body.since,
+        replay_id=make_run_id(make_cause_id("replay", model, call.request.request_id), call.now),
+        caller=call.request.caller,
+        registry=call.registry,
+        data_store=call.data_store,
+        publisher=call.publisher(),
+        now=call.now,
+    )
+
+
 ROUTES = (
     ApiRoute("PUT", "/keys/<key_id>", _scope_key),
     ApiRoute("DELETE", "/models/<model>", _delete),
@@ -188,6 +217,7 @@ ROUTES = (
     ApiRoute("POST", "/models/<model>/retire", _retire),
     ApiRoute("POST", "/models/<model>/releases", _start_release),
     ApiRoute("POST", "/models/<model>/releases/<release_id>/<action>", _change_release),
+    ApiRoute("POST", "/models/<model>/replays", _start_replay, status=202),
     ApiRoute("POST", "/models/<model>/gc", _collect_garbage),
     ApiRoute("POST", "/models/<model>/runs/<run_id>/approval", _decide),
 )

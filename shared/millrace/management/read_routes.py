@@ -42,6 +42,7 @@ from millrace.registry.queries import (
 )
 from millrace.releases.changes import describe_changes, describe_service
 from millrace.releases.control import describe_release, describe_releases, find_release
+from millrace.replay.replays import describe_replay, list_replays
 from millrace.triggers.requests import REFUSED_UPLOADS
 
 
@@ -193,6 +194,10 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/releases/<release_id>": _get_release,
     "/models/<model>/batches": _get_batches,
     "/models/<model>/batches/<job_id>": _get_batch,
+    "/models/<model>/replays": lambda call, model: list_replays(call.existing(model), call.data_store, call.now),
+    "/models/<model>/replays/<replay_id>": lambda call, model, replay_id: describe_replay(
+        call.existing(model), replay_id, call.data_store, call.now
+    ),
     "/models/<model>/runs": lambda call, model: list_runs(model, call.registry, _page(call, MAX_RUNS)),
     "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
     "/models/<model>/runs/<run_id>/approval": _get_approval,

@@ -1,3 +1,13 @@
 """Monitoring of models in production: drift, data quality, model quality, bias, serving; incidents and alerts."""
 
-__all__ = ["alerts", "due_models", "monitor", "report", "serving_health", "state"]
+__all__ = [
+    "alerts",
+    "context",
+    "due_models",
+    "estimates",
+    "monitor",
+    "report",
+    "segments",
+    "serving_health",
+    "state",
+]

@@ -12,6 +12,7 @@ from millrace.histograms.outcomes import PredictionProfile
 from millrace.histograms.predictions import AnyPredictions, Traffic
 from millrace.histograms.tables import Reference, ReferenceDocument
 from millrace.layout import version_key
+from millrace.monitoring.quality import measure_outcomes
 from millrace.monitoring.seasonality import DailyRange, SeasonalBaselines
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema, Task
@@ -43,6 +44,12 @@ class MonitoredVersion:
     def training(self) -> Traffic:
         """Features in training, and predictions on the holdout where these were kept."""
         return Traffic(features=self.reference.training, predictions=self.profile.predictions if self.profile else None)
+
+    @property
+    def holdout_metrics(self) -> dict[str, float]:
+        """Metrics of the predictions on the holdout; none where these were not kept."""
+        measured = measure_outcomes(self.profile.outcomes) if self.profile else {}
+        return {name: one.value for name, one in measured.items()}
 
 
 @dataclass(frozen=True, slots=True)

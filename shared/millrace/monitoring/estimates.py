@@ -8,14 +8,17 @@ quarters on a real stream whose demand grew.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from millrace.histograms.bins import Floats
+from millrace.histograms.outcomes import OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram
+from millrace.histograms.tables import TableHistogram
 from millrace.metrics import catalogue
+from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.quality import (
     PointEstimate,
     binned_roc_auc,
@@ -24,10 +27,10 @@ from millrace.monitoring.quality import (
     measure_drop,
     proportion,
 )
-from millrace.monitoring.support import Support
+from millrace.monitoring.support import Support, measure_support
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
-from millrace.spec.monitoring import QualityRule
+from millrace.spec.monitoring import MonitoringSpec, QualityRule
 from millrace.stats.distances import normal_tail
 
 NO_REGRESSION_ESTIMATE = (
@@ -68,6 +71,31 @@ def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> di
         )
         expected[name] = mean_estimate(total, squares, rows)
     return expected
+
+
+def estimate_on_rows(
+    monitored: MonitoredVersion,
+    predictions: PredictionHistogram,
+    features: TableHistogram,
+    ignored: Collection[str],
+    spec: MonitoringSpec,
+) -> WindowFinding:
+    """Evaluate the estimate of a version's quality on the rows of histograms; ``ignored`` features go on by themselves.
+
+    The version has a profile of its predictions on the holdout; of a regression nothing is known.
+    """
+    profile = monitored.profile
+    if (
+        profile is None
+        or not isinstance(profile.predictions, PredictionHistogram)
+        or not isinstance(profile.outcomes, OutcomeHistogram)
+    ):
+        return unknown_estimate(NO_REGRESSION_ESTIMATE, withdrawn=True)
+    calibrated = profile.outcomes.calibration_map()
+    before, now = (estimate_quality(one, calibrated) for one in (profile.predictions, predictions))
+    errors = EstimateErrors(measure_support(monitored.reference, features, ignored), profile.estimate_errors)
+    rule, rate, primary = spec.estimated_quality, spec.false_discovery_rate, monitored.primary_metric
+    return find_estimated_drop(monitored.task, before, now, errors, rule, rate=rate, primary=primary)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,7 @@ from millrace.monitoring.drift import (
 )
 from millrace.monitoring.estimates import (
     NO_REGRESSION_ESTIMATE,
-    EstimateErrors,
-    estimate_quality,
-    find_estimated_drop,
+    estimate_on_rows,
     unknown_estimate,
 )
 from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
@@ -42,7 +40,6 @@ from millrace.monitoring.seasonality import (
     suppress_seasonal,
     suppress_within_range,
 )
-from millrace.monitoring.support import measure_support
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import DriftRule, MonitoringSpec
 
@@ -285,17 +282,11 @@ def _check_estimated_quality(window: TrafficWindow) -> Findings:
     monitored, present, profile = window.monitored, window.traffic.predictions, window.monitored.profile
     if present is None or profile is None:
         return []
-    before = profile.predictions
-    if not isinstance(before, PredictionHistogram) or not isinstance(profile.outcomes, OutcomeHistogram):
+    if not isinstance(profile.predictions, PredictionHistogram) or not isinstance(profile.outcomes, OutcomeHistogram):
         return [unknown_estimate(NO_REGRESSION_ESTIMATE, withdrawn=True)]
     if not isinstance(present, PredictionHistogram):
         return []
-    calibrated = profile.outcomes.calibration_map()
-    expected = [estimate_quality(one, calibrated) for one in (before, present)]
-    support = measure_support(monitored.reference, window.traffic.features, window.going_on)
-    errors = EstimateErrors(support, profile.estimate_errors)
-    rule, rate, primary = window.spec.estimated_quality, window.spec.false_discovery_rate, monitored.primary_metric
-    return [find_estimated_drop(monitored.task, expected[0], expected[1], errors, rule, rate=rate, primary=primary)]
+    return [estimate_on_rows(monitored, present, window.traffic.features, window.going_on, window.spec)]
 
 
 def _check_prediction_bias(window: TrafficWindow) -> Findings:

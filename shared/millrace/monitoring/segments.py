@@ -204,7 +204,7 @@ def assign_outcomes(
     matched = {record.feedback_id for record in matching}
     joined = join_feedback(_as_window(rows, segment), matching)
     before = _load_outcomes(store, segment)
-    values, unusable = _as_numbers(joined.outcomes, schema)
+    values, unusable = outcome_numbers(joined.outcomes, schema)
     # Observed later holds, of those what was received later; NaT compares as neither.
     newer = (joined.observed_at > before.observed_at) | (
         (joined.observed_at == before.observed_at) & (joined.received_at >= before.received_at)
@@ -243,7 +243,7 @@ def _as_window(rows: SegmentRows, segment: Segment) -> CapturedWindow:
     )
 
 
-def _as_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
+def outcome_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
     """Return outcomes as class indices or numbers, and the number of unusable ones."""
     index = {name: position for position, name in enumerate(schema.classes)}
     reported = outcomes.tolist()

@@ -1,9 +1,10 @@
-"""HTML pages of datasets, models, monitoring and releases, rendered from stored documents by templates."""
+"""HTML pages of datasets, models, monitoring, releases and replays, rendered from stored documents by templates."""
 
 from millrace.reports.dataset_report import SHOWN_QUARANTINED, render_dataset_report
 from millrace.reports.model_card import build_card, card_files, card_of_run, render_card, render_markdown
 from millrace.reports.monitoring_report import render_monitoring_report
 from millrace.reports.release_page import render_release_page
+from millrace.reports.replay_report import render_replay_report
 
 __all__ = [
     "SHOWN_QUARANTINED",
@@ -15,4 +16,5 @@ __all__ = [
     "render_markdown",
     "render_monitoring_report",
     "render_release_page",
+    "render_replay_report",
 ]
