@@ -5,7 +5,7 @@ The plan is written once, before anything is scored, so that a part is the same 
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 from millrace.batch.job import (
@@ -25,7 +25,6 @@ from millrace.data.file_ranges import (
     HEAD_BYTES,
     CutFile,
     FileHead,
-    FileRange,
     cut_parquet,
     cut_text,
     read_footer,
@@ -217,7 +216,7 @@ class _Planner:
             cut = self._cut_text(source, head) if head.is_utf8 else CutFile(reason="it is not written in UTF-8")
         if cut.reason:
             return [self._whole(source, head, cut.reason)]
-        return list(_pieces(source, head, cut.ranges))
+        return list(_pieces(source, head, cut))
 
     def _cut_text(self, source: SourceObject, head: FileHead) -> CutFile:
         self._cut_bytes += source.size
@@ -256,10 +255,10 @@ class _Planner:
         self.warnings.update(dict.fromkeys(check_names(names, self.schema)))
 
 
-def _pieces(source: SourceObject, head: FileHead, ranges: Sequence[FileRange]) -> Iterator[Piece]:
-    delimited = None if head.delimited is None else to_plain(head.delimited)
+def _pieces(source: SourceObject, head: FileHead, cut: CutFile) -> Iterator[Piece]:
+    delimited = None if head.delimited is None else to_plain(replace(head.delimited, regular=cut.regular))
     row = 1
-    for one in ranges:
+    for one in cut.ranges:
         yield Piece(
             source=source,
             format=head.format,

@@ -70,12 +70,16 @@ class Block:
 
 @dataclass(slots=True)
 class BlockReader:
-    """Cuts a UTF-8 stream, which begins on ``line`` of the file, into blocks of ``sizes`` bytes."""
+    """Cuts a UTF-8 stream, which begins on ``line`` of the file, into blocks of ``sizes`` bytes.
+
+    Of a ``regular`` stream it is known that each line is a record, and every quote regular: nothing is checked again.
+    """
 
     stream: Utf8Stream
     delimiter: str
     line: int
     sizes: Iterator[int]
+    regular: bool = False
     _rest: bytes = field(init=False, default=b"")
 
     def blocks(self) -> Iterator[Block]:
@@ -83,12 +87,13 @@ class BlockReader:
         while True:
             piece = self.stream.read(next(self.sizes))
             cut = piece.rfind(b"\n") + 1
-            if cut and b'"' not in piece and b'"' not in self._rest:
+            quoted = b'"' in piece or b'"' in self._rest
+            if cut and (self.regular or not quoted):
                 # What most files are made of: no byte is copied that needs not be.
                 whole = not self._rest and cut == len(piece)
                 body = piece if whole else b"".join((self._rest, memoryview(piece)[:cut]))
                 self._rest = piece[cut:]
-                yield from self._few_lines(body, quoted=False)
+                yield from self._few_lines(body, quoted=quoted)
                 continue
             body, final = self._joined(piece)
             if not body:
@@ -114,14 +119,14 @@ class BlockReader:
                 self.line += lines + body.count(b"\r") - body.count(b"\r\n")  # a return alone ends a line as well
                 return
             if lines > MAX_BLOCK_LINES:
-                found = RecordScan.of(body)
+                found = RecordScan.of(body, quoted=not self.regular)
                 ends = found.ends if len(found.ends) else found.newlines
                 end = int(ends[min(MAX_BLOCK_LINES, len(ends)) - 1]) + 1
                 lines = count_lines(body[:end])
             part, body = body[:end], body[end:]
-            seen = scan or (RecordScan.of(part) if quoted else None)
+            seen = scan or (RecordScan.of(part) if quoted and not self.regular else None)
             scan = None
-            if self._is_plain(part, seen):
+            if self.regular or self._is_plain(part, seen):
                 multiline = seen is not None and seen.records(len(part)) != lines
                 yield self._take(part, lines, quoted=quoted, multiline=multiline)
                 continue

@@ -294,6 +294,7 @@ class DelimitedFormat:
     header_bytes: int  # in UTF-8, without a mark of the byte order
     numbers: NumberStyle = PLAIN
     plain_names: tuple[str, ...] = ()
+    regular: bool = False  # each line is a record, and every quote opens, closes or doubles
 
 
 @dataclass(slots=True)
@@ -379,7 +380,8 @@ class DelimitedReader(TableReader):
         filled, irregular = False, 0
         with self.text.open() as stream:
             sizes = block_sizes(len(self.names), self.text.content.size)
-            reader = BlockReader(stream, self.mark, self._header_lines + 1, sizes)
+            regular = self.within is not None and self.within.regular
+            reader = BlockReader(stream, self.mark, self._header_lines + 1, sizes, regular)
             reader.skip(self._header_bytes)
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None

@@ -108,10 +108,11 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class CutFile:
-    """Ranges of a file in order, or the reason why it cannot be cut."""
+    """Ranges of a file in order, or the reason why it cannot be cut; ``regular`` when each line is a record."""
 
     ranges: tuple[FileRange, ...] = ()
     reason: str = ""
+    regular: bool = False
 
 
 def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
@@ -122,37 +123,42 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
     delimiter = head.delimited.delimiter if head.delimited is not None else None
     ranges: list[FileRange] = []
     begin = position = head.start
-    rows = 0
-    for size, found in _count_whole(pieces, delimiter):
+    rows, regular = 0, True
+    for size, found, lines in _count_whole(pieces, delimiter):
         if isinstance(found, str):
             return CutFile(reason=found)
         rows += found
+        regular = regular and found == lines
         position += size
         if position - begin >= target:
             ranges.append(FileRange(begin, position, rows))
             begin, rows = position, 0
     if position > begin:
         ranges.append(FileRange(begin, position, rows))
-    return CutFile(tuple(ranges))
+    return CutFile(tuple(ranges), regular=regular)
 
 
-def _count_whole(pieces: Iterable[bytes], delimiter: str | None) -> Iterator[tuple[int, int | str]]:
-    """Yield bytes of whole records, and the number of records or the reason why they cannot be cut off."""
+def _count_whole(pieces: Iterable[bytes], delimiter: str | None) -> Iterator[tuple[int, int | str, int]]:
+    """Yield bytes of whole records, the number of records or the reason why they cannot be cut off, and of lines."""
     rest = b""
     for piece in chain(pieces, [None]):
         if piece is None:
             if rest:
                 last = rest + b"\n"
-                yield len(rest), _count(RecordScan.of(last, quoted=delimiter is not None), last, delimiter)
+                yield (
+                    len(rest),
+                    _count(RecordScan.of(last, quoted=delimiter is not None), last, delimiter),
+                    last.count(b"\n"),
+                )
             return
         body = rest + piece if rest else piece
         scan = RecordScan.of(body, quoted=delimiter is not None)
         cut = scan.end
         whole, rest = body[:cut], body[cut:]
         if cut:
-            yield cut, _count(scan, whole, delimiter)
+            yield cut, _count(scan, whole, delimiter), scan.lines(cut)
         elif len(body) > MAX_RECORD_BYTES:
-            yield 0, f"a record is longer than {MAX_RECORD_BYTES >> 20} MB, or a quote is never closed"
+            yield 0, f"a record is longer than {MAX_RECORD_BYTES >> 20} MB, or a quote is never closed", 0
 
 
 def _count(scan: RecordScan, body: bytes, delimiter: str | None) -> int | str:

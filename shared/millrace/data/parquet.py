@@ -24,6 +24,7 @@ from millrace.data.content import MAX_RECORD_BYTES, Content
 from millrace.data.findings import Finding
 from millrace.data.json_lines import json_text
 from millrace.data.raw import NullCounts, RowBatch, TableReader, build_strings, check_header
+from millrace.data.typed_table import CATEGORY, TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 
 _VALUES_PER_BATCH = 2_000_000
@@ -163,9 +164,7 @@ class ParquetReader(TableReader):
         typed, counts = {}, NullCounts()
         types = {name: kind for name, kind in types.items() if name in self.names}
         for name, kind in types.items():
-            column = table.column(name)
-            if pa.types.is_dictionary(column.type) and kind == pa.string():
-                column = column.cast(column.type.value_type)
+            column = _as_kind(table.column(name), kind)
             if column.type == kind:
                 typed[name] = column
         complete = len(typed) == len(types) > 0
@@ -180,6 +179,22 @@ class ParquetReader(TableReader):
             plain_names=self._plain_names,
             stored=table,
         )
+
+
+def _as_kind(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column as a type where that gives what its text would; else as it is."""
+    stored = column.type
+    if pa.types.is_dictionary(stored) and kind == pa.string():
+        return column.cast(stored.value_type)
+    if kind == pa.float64() and (pa.types.is_integer(stored) or stored == pa.float32()):
+        # As the text of the number is read: an integer past 53 bits becomes the nearest float.
+        return column.cast(kind, safe=False)
+    if kind == CATEGORY and (pa.types.is_string(stored) or pa.types.is_boolean(stored)):
+        return column.cast(pa.string()).dictionary_encode()
+    if kind == TIMESTAMP and pa.types.is_timestamp(stored) and stored.unit in ("s", "ms", "us"):
+        # Without a zone a time is one in UTC.
+        return column.cast(pa.timestamp("us", stored.tz)).cast(kind)
+    return column
 
 
 def _cuts(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -5,13 +5,16 @@ import io
 import json
 import random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from millrace.data.file_ranges import HEAD_BYTES, CutFile, FileHead, cut_parquet, cut_text, open_range, read_head
 from millrace.data.read import DEFAULT_LIMITS, open_table
+from millrace.data.typed_table import convert, read_types, to_values
 from millrace.documents import to_plain
 from millrace.errors import InvalidInputError, NoRowsError
+from millrace.schema import Column
 from millrace.spec.data import ReadSpec
 
 VALUES = ["a", "b,c", 'say "hi"', "two\nlines", "x\r\ny", '"', "\n", "", '""\n""', "é☃", "1.5", " "]
@@ -156,3 +159,28 @@ def test_row_groups_are_ranges_and_read_alone(tmp_path):
     rows = read_rows(open_range(path, "parquet", ReadSpec(), DEFAULT_LIMITS, groups=one.groups))
     first = found.ranges[0].rows
     assert rows == [(str(row), f"w{row % 7}") for row in range(first, first + one.rows)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "column"),
+    [
+        ([1, None, -3, 2**53 + 1, -(2**62)], pa.int64(), Column("a", "number", nullable=True)),
+        ([1, 0, 255], pa.uint8(), Column("a", "integer")),
+        ([0.1, None, -0.0, 3.4e38], pa.float32(), Column("a", "number", nullable=True)),
+        ([True, None, False], pa.bool_(), Column("a", "boolean", nullable=True)),
+        (["x", None, " NA ", "", "é"], pa.string(), Column("a", "category", nullable=True)),
+        ([0, None, 1_700_000_000_123], pa.timestamp("ms", "Europe/Oslo"), Column("a", "datetime", formats=("iso",))),
+        ([-1, 1_700_000_000_123_456], pa.timestamp("us"), Column("a", "datetime", formats=("iso",))),
+        ([-1, 1_700_000_000], pa.timestamp("s"), Column("a", "datetime", formats=("iso",))),
+    ],
+)
+def test_types_of_parquet_are_read_as_their_text_would_be(tmp_path, values, kind, column):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": pa.array(values, kind), "b": range(len(values))}), path, use_dictionary=False)
+    reader = open_range(path, "parquet", ReadSpec(), DEFAULT_LIMITS, groups=(0, 1))
+    (typed,), (text,) = reader.batches(read_types([column])), reader.batches()
+    assert list(typed.typed) == ["a"]
+    assert not text.typed
+    one, other = convert(column, typed), convert(column, text)
+    np.testing.assert_array_equal(to_values(one.stored), to_values(other.stored))
+    assert one.bad is other.bad is None
