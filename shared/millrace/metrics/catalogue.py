@@ -262,6 +262,11 @@ CATALOGUE: tuple[Metric, ...] = (
 METRICS: Mapping[Task, tuple[Metric, ...]] = {
     task: tuple(metric for metric in CATALOGUE if task in metric.tasks) for task in TASKS
 }
+#: Means of losses of single rows, by which versions are compared on the same rows; a task's first is the default.
+PAIRED_METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    **dict.fromkeys(_CLASSIFICATION, (ACCURACY, LOG_LOSS, BRIER)),
+    "regression": (MAE, RMSE),
+}
 METRICS_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
 #: The metric of each task by which a model is nearly perfect, from :data:`NEARLY_PERFECT` on.
 _PERFECTION: Mapping[Task, Metric] = {"binary": ROC_AUC, "multiclass": ACCURACY, "regression": R2}

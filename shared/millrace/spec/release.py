@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from millrace.metrics.catalogue import METRICS_BY_NAME, PAIRED_METRICS
 from millrace.spec.part import SpecPart
 
 Strategy = Literal["all_at_once", "blue_green", "canary", "linear", "shadow", "ab_test", "bandit"]
@@ -25,8 +26,6 @@ TRAFFIC_GUARDS: tuple[TrafficGuard, ...] = ("errors", "slow", "refusals", "not_f
 #: Guards on captured rows that are replayed; on where they are named, and ``quality`` where anything is replayed.
 REPLAY_GUARDS: tuple[ReplayGuard, ...] = ("quality", "estimate", "output")
 GUARDS: tuple[GuardName, ...] = (*TRAFFIC_GUARDS, *REPLAY_GUARDS)
-#: Metrics that are means of losses of single rows, so that two versions can be compared row by row.
-PAIRED_METRICS = ("accuracy", "brier", "log_loss", "mae", "rmse")
 
 _DURATION = re.compile(r"(\d{1,5})(m|h|d)\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -92,7 +91,7 @@ class GuardSpec(SpecPart):
 
     ratio: float | None = Field(default=None, ge=1.0, le=1_000.0)  # None takes the guard's own
     over_ms: float | None = Field(default=None, gt=0.0, le=30_000.0)
-    metric: str | None = None  # None takes the task's own: accuracy or mae
+    metric: str | None = None  # None takes the first of the task's paired metrics
     margin: float | None = Field(default=None, ge=0.0)
     drop: float | None = Field(default=None, gt=0.0, lt=1.0)
     shift: float | None = Field(default=None, gt=0.0, le=10.0)
@@ -100,8 +99,9 @@ class GuardSpec(SpecPart):
     @field_validator("metric")
     @classmethod
     def _is_paired(cls, metric: str | None) -> str | None:
-        if metric is not None and metric not in PAIRED_METRICS:
-            raise ValueError(f"{metric!r} cannot be compared row by row: choose from {', '.join(PAIRED_METRICS)}")
+        paired = dict.fromkeys(known.name for metrics in PAIRED_METRICS.values() for known in metrics)
+        if metric is not None and metric not in paired:
+            raise ValueError(f"{metric!r} cannot be compared row by row: choose from {', '.join(paired)}")
         return metric
 
 
@@ -125,7 +125,7 @@ class RewardSpec(SpecPart):
     @field_validator("outcome")
     @classmethod
     def _is_no_metric(cls, outcome: str | None) -> str | None:
-        if outcome in (*PAIRED_METRICS, "f1", "roc_auc", "average_precision", "r2"):
+        if outcome in METRICS_BY_NAME:
             raise ValueError(
                 f"{outcome} compares predictions with outcomes that no prediction changes, and both versions can "
                 "predict the same rows: strategy: shadow with the guard quality needs about a sixth of the labels. "
