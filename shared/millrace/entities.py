@@ -334,8 +334,8 @@ class Release:
     def arm_shares(self) -> dict[str, float]:
         """Shares of the requests by arm in the present stage, from 0 to 1; the champion's is the rest."""
         stages = self.spec.stages
-        each = stages[min(self.stage, len(stages) - 1)].weight
-        shares = dict(self.shares) or dict.fromkeys(self.candidates, each)
+        together, candidates = stages[min(self.stage, len(stages) - 1)].weight, self.candidates
+        shares = dict(self.shares) or dict.fromkeys(candidates, together / len(candidates))
         return {CHAMPION_ARM: 1.0 - sum(shares.values()), **shares}
 
     @property

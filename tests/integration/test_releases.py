@@ -8,20 +8,21 @@ from typing import Any
 
 import boto3
 import pytest
-from millrace.aws.clients import registry
+from millrace.aws.clients import object_store, registry
 from millrace.entities import Release
-from millrace.layout import version_key
+from millrace.layout import schema_key, version_key
 from millrace.manifest import Manifest
 from millrace.ports import Update
 from millrace.registry.items import ModelKeys, encode_value
 from millrace.registry.release_changes import find_active_release
+from millrace.releases.upkeep import collect_rewards
 from millrace.serving.scoring import score
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
 from tests.gateway import make_event
-from tests.integration.application import MODELS_BUCKET, Application, deploy
-from tests.integration.test_captures import MODEL, deliver, entry, promote, sample
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, deploy
+from tests.integration.test_captures import MODEL, deliver, entry, feedback, promote, sample
 from tests.registry_builders import make_version
 from tests.schedule_environment import ENVIRONMENT
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
@@ -187,6 +188,44 @@ def test_a_candidate_that_fails_is_rolled_back_and_no_caller_saw_it(world, monke
     assert event["candidate_bad"] == event["candidate_requests"] > 10
     status, body = world.application.predict(MODEL, {"dataframe_records": [CHURN_RECORD]})
     assert (status, body["model_version"]) == (200, 1)
+
+
+def test_blue_green_loads_then_switches_and_returns_by_one_write(world):
+    world.start(strategy="blue_green", steps=None)
+    world.predict(20)
+    assert set(world.served) == {("champion", 1)}
+    world.later(6)
+    assert world.tick()["outcome"] == "advanced"
+    world.served.clear()
+    world.predict(20)
+    assert set(world.served) == {("candidate", 2)}
+    assert registry().get_state(MODEL).aliases == {"champion": 1}
+    assert world.act("abort")[1]["outcome"] == "aborted"
+    assert registry().get_state(MODEL).aliases == {"champion": 1}
+
+
+def test_an_ab_test_counts_outcomes_that_are_reported_in_time(world, application):
+    body = json.dumps(churn_schema().to_dict()).encode()
+    boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=schema_key(MODEL, 1), Body=body)
+    registry().set_schema_version(MODEL, 1)
+    started = world.start(strategy="ab_test", steps=None, reward="true", reward_after="1h")
+    assert "a difference of 0.02 needs at most about 30,000 rewards" in started["decision"]
+    world.predict(30)
+    ids = [json.loads(line)["prediction_id"] for line in world.lines if '"row_ids"' in line]
+    reports = [{"prediction_id": name, "outcome": "true"} for name in ids[:20]]
+    status, reply = feedback(application, {"feedback": reports})
+    assert status == 200, reply
+    key = ModelKeys(MODEL).item("RELEASE", started["release_id"])
+    begun = world.release.started_at - timedelta(hours=1)
+    registry().store.write(Update(key, {"stage_since": encode_value(begun)}))
+    collected = collect_rewards(
+        MODEL, registry(), object_store(DATA_BUCKET), world.release.started_at + timedelta(hours=4)
+    )
+    assert (collected.count, collected.not_reported) == (30, 10)
+    assert "held at 50 %: 30 rewards" in world.tick()["reason"]
+    path, resource = f"/models/{MODEL}/releases/active", "/models/{model}/releases/{release_id}"
+    _, described = application.get(path, resource, {"model": MODEL, "release_id": "active"})
+    assert sum(arm["count"] for arm in described["rewards"]["arms"].values()) == 30
 
 
 def test_people_pause_resume_and_abort(world):

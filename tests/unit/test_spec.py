@@ -211,7 +211,7 @@ class TestBudget:
         ("shadow", (0.0,)),
         ({"strategy": "canary", "steps": [50], "shadow_first": "24h"}, (0.0, 0.5)),
         ({"strategy": "ab_test", "reward": "converted"}, (0.5,)),
-        ({"strategy": "bandit", "reward": {"low": 0, "high": 9.5}, "versions": [7, 8]}, (0.25,)),
+        ({"strategy": "bandit", "reward": {"low": 0, "high": 9.5}, "versions": [7, 8]}, (0.75,)),
     ],
 )
 def test_steps_of_a_release_are_shares_and_survive_its_document(release, weights):

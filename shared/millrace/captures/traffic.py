@@ -26,8 +26,8 @@ UNKNOWN_MODEL = "_unknown"
 #: Version of the requests that failed before their version was known.
 UNKNOWN_VERSION = 0
 
-#: Most keys of an hour that are kept: an item holds 400 KB.
-_MAX_KEYS = 5_000
+#: Most keys of an hour that are kept: the hour is written with every delivery.
+_MAX_KEYS = 1_000
 _FIRST_ERROR = 400  # of HTTP's status codes
 
 #: Bins of latency in an octave; bin ``i`` holds latencies from ``2 ** (i / 4)`` up to ``2 ** ((i + 1) / 4)`` ms.
@@ -137,8 +137,9 @@ def arm_key(release_id: str, stage: int, arm: str) -> str:
 
 
 def count_requests(requests: Iterable[CountedRequest]) -> dict[int, TrafficCounts]:
-    """Return the counts of requests by version; the latency of failed ones does not count."""
-    return _count((request.version, request) for request in requests)
+    """Return the counts of requests by version, without keys; the latency of failed ones does not count."""
+    counts = _count((request.version, request) for request in requests)
+    return {version: msgspec.structs.replace(one, keys=frozenset()) for version, one in counts.items()}
 
 
 def count_arms(requests: Iterable[CountedRequest]) -> dict[str, TrafficCounts]:

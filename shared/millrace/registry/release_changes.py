@@ -77,7 +77,7 @@ def describe_stage(spec: ReleaseSpec, place: int = 0) -> str:
     """Return a stage of a policy for a message."""
     kind, weight = spec.stages[place]
     texts = {"replay": "a replay of captured requests", "preload": "environments that load it"}
-    return texts.get(kind) or f"{format_share(weight * (1 + len(spec.versions)))} of the requests"
+    return texts.get(kind) or f"{format_share(weight)} of the requests"
 
 
 def describe_start(release: Release) -> dict[str, object]:

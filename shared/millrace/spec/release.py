@@ -75,7 +75,7 @@ Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
 class Stage(NamedTuple):
-    """A stage of a release, and the candidate's share of the requests in it, from 0 to 1."""
+    """A stage of a release, and the candidates' share of the requests in it, from 0 to 1."""
 
     kind: StageKind
     weight: float
@@ -273,13 +273,13 @@ class ReleaseSpec(SpecPart):
                 percents.append(percents[-1] + linear.by)
             return percents
         if self.strategy == "bandit":
-            return [_WHOLE / (len(self.versions) + 2)]
+            return [_WHOLE - _WHOLE / (len(self.versions) + 2)]
         defaults = (_HALF,) if self.strategy == "ab_test" else _DEFAULT_STEPS
         return list(self.steps if isinstance(self.steps, tuple) else defaults)
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Shares of the candidate by stage, from 0 to 1."""
+        """Shares of the candidates by stage, from 0 to 1."""
         return tuple(stage.weight for stage in self.stages)
 
     @property
@@ -288,7 +288,7 @@ class ReleaseSpec(SpecPart):
         return tuple(name for name in TRAFFIC_GUARDS if self.guards.get(name, GuardSpec()) is not None)
 
     @property
-    def replay_guards(self) -> dict[ReplayGuard, GuardSpec]:
+    def replay_guards(self) -> Mapping[str, GuardSpec]:
         """The guards on replayed traffic that are on."""
         default = {"quality": GuardSpec()} if self.shadow_first or self.strategy == "shadow" else {}
         chosen = default | dict(self.guards)

@@ -71,6 +71,19 @@ def test_start_sends_the_steps_and_says_who_serves(run):
     assert "started; version 7 at 5 %, the rest by version 6" in " ".join(result.stdout.split())
 
 
+def test_start_sends_further_candidates_and_says_what_a_reward_needs(run):
+    release = {**RELEASE, "decision": "begun with 67 % of the requests; compares outcomes"}
+    arguments = ["start", "churn", "7", "--strategy", "bandit", "--reward", "converted", "--versions", "8,9"]
+    result, bodies = run(
+        [*arguments, "--reason", "x"], {"/models/churn/releases": {"outcome": "started", "release": release}}
+    )
+    (body,) = bodies
+    assert (body["strategy"], body["reward"], body["versions"]) == ("bandit", "converted", [8, 9])
+    assert "compares outcomes" in " ".join(result.stdout.split())
+    result, bodies = run(["start", "churn", "7", "--versions", "latest", "--reason", "x"], {})
+    assert (result.exit_code, bodies) == (2, [])
+
+
 def test_steps_that_are_no_numbers_are_refused_with_an_example(run):
     result, bodies = run(["start", "churn", "7", "--steps", "a few", "--reason", "x"], {})
     assert (result.exit_code, bodies) == (2, [])

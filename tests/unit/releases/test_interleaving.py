@@ -77,6 +77,7 @@ class Crowd:
             self.wait,
             self.pass_gate,
             lambda: world.start(rng.choice((2, 3)), steps=[50]),
+            lambda: world.start(rng.choice((2, 3)), strategy="blue_green", steps=None),
             lambda: world.change("pause"),
             lambda: world.change("resume"),
             lambda: world.change("abort"),

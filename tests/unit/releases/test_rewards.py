@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from millrace.captures.records import FeedbackRecord
 from millrace.errors import InvalidInputError
+from millrace.releases.control import describe_releases
 from millrace.releases.rewards import (
     ArmRewards,
     Reward,
@@ -194,6 +195,8 @@ class TestBandit:
             outcomes.append(world.tick().outcome)
             if outcomes[-1] == "completed":
                 break
+        described = describe_releases(MODEL, world.registry)["releases"][0]
+        assert len(described["steps"]) == len(described["stages"]) == described["stage"] + 1 > 2
         assert "advanced" in outcomes
         assert outcomes[-1] == "completed"
         assert world.aliases["champion"] == 3

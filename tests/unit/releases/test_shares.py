@@ -5,7 +5,7 @@ import random
 
 import pytest
 from millrace.captures.records import CountedRequest
-from millrace.captures.traffic import count_arms
+from millrace.captures.traffic import count_arms, count_requests
 from millrace.releases.shares import KeyShares, log_mismatch
 from millrace.routing import PlannedArm, RoutingPlan, mark_key
 
@@ -102,3 +102,4 @@ def test_an_hour_keeps_its_keys_and_no_more_than_an_item_holds(monkeypatch):
     keys = {name.rpartition("/")[2]: one.keys for name, one in counts.items()}
     assert len(keys["champion"] | keys["candidate"]) == 300
     assert len(keys["candidate"]) == pytest.approx(30, abs=16)
+    assert count_requests(requests)[1].keys == frozenset()

@@ -12,9 +12,10 @@ from millrace.key_scopes import KeyScopes
 from millrace.releases.evidence import ArmCounts
 from millrace.routing import PlannedArm, RoutingPlan
 from millrace.serving import handler
-from millrace.serving.arms import _find_key
+from millrace.serving.arms import ActiveRelease, _find_key
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, handle
+from millrace.serving.model import load_version
 from millrace.serving.protocols import MLFLOW, Protocol, mlflow
 from millrace.serving.protocols.kserve_v1 import KSERVE_V1
 from millrace.serving.protocols.open_inference import OPEN_INFERENCE
@@ -190,6 +191,18 @@ def test_a_candidate_trained_on_other_values_costs_no_second_reading(predict, so
     assert len(readings) == 1
 
 
+def test_a_sixteenth_of_the_keys_is_marked_unless_the_column_is_sensitive(predict, source):
+    source.routing["churn"] = routing(0.5)
+    lines = [predict(X_Millrace_Routing_Key=str(number)).line for number in range(64)]
+    assert 0 < sum("key" in line for line in lines) < 16
+    columns = tuple(replace(one, sensitive=one.name == "customer_id") for one in churn_schema().columns)
+    schema = replace(churn_schema(), columns=columns)
+    source.register("secret", 2, version_artifacts(churn_onnx(seed=1), schema))
+    source.register("secret", 1, version_artifacts(churn_onnx(), schema))
+    active = ActiveRelease.of(RoutingPlan.read(routing(0.5)), {}, load_version(source, "secret", 1))
+    assert not active.marks_keys
+
+
 def test_the_same_number_is_the_same_key_in_every_form(predict, source):
     source.routing["churn"] = routing(0.5, key_column="age")
     for age in range(20, 40):
@@ -209,7 +222,15 @@ class TestACandidateThatFails:
 
     def test_it_is_not_there(self, predict, source):
         source.routing["churn"] = routing(1.0, version=9)
-        self.check(predict(), "not_loaded")
+        reply = predict()
+        self.check(reply, "not_loaded")
+        assert counts_of(reply.line).unloaded == 1
+
+    def test_an_environment_that_cannot_load_it_says_so_before_it_serves(self, predict, source):
+        source.routing["churn"] = routing(0.0, version=9)
+        reply = predict()
+        assert (reply["model_version"], counts_of(reply.line).unloaded) == (1, 1)
+        source.routing["churn"] = routing(0.0)
 
     def test_it_is_damaged(self, predict, source, clock):
         source.versions["churn", 2]["model.onnx"] = b"damaged"
