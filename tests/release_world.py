@@ -14,6 +14,7 @@ from millrace.releases.control import change_active_release, start_release
 from millrace.releases.driver import Tick, evaluate_release
 from millrace.routing import RoutingPlan
 
+from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions
@@ -31,6 +32,8 @@ class ReleaseWorld(RegisteredVersions):
         self.point("champion", 1)
         self.schedules = MemorySchedules()
         self.data = MemoryObjectStore("data")
+        self.events = MemoryEvents()
+        self.ports = {"data_store": self.data, "schedules": self.schedules, "publisher": self.events}
         self.now = BEGIN
         self.arms: dict[datetime, dict[str, TrafficCounts]] = {}
 
@@ -81,7 +84,7 @@ class ReleaseWorld(RegisteredVersions):
 
     def tick(self) -> Tick:
         stores = {"registry": self.registry, "model_store": self.models, "item_store": self.registry.store}
-        return evaluate_release(MODEL, data_store=self.data, schedules=self.schedules, now=self.now, **stores)
+        return evaluate_release(MODEL, now=self.now, **stores, **self.ports)
 
     def change(self, action: Any, release_id: str = "active") -> str:
         stores = {"registry": self.registry, "model_store": self.models}

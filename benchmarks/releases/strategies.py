@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 from millrace.releases.evidence import GuardState
 from millrace.releases.guards import ALPHA, BadEvents, is_worse
-from millrace.releases.rewards import REWARD_ALPHA, Reward, RewardEvidence, find_best, move_shares
+from millrace.releases.paired_quality import log_wealth
+from millrace.releases.rewards import REWARD_ALPHA, ArmRewards, Reward, RewardEvidence, find_best, move_shares
 from millrace.releases.shares import MISMATCH_ALPHA, log_mismatch
 from msgspec.structs import replace
 
@@ -88,6 +89,18 @@ def compare(rng: Generator, difference: float, share: float, most: int) -> tuple
     return "undecided", found.count
 
 
+def pair(rng: Generator, difference: float, most: int) -> tuple[str, int]:
+    """Return what paired losses of the same rows find; versions differ in rightness on three times the difference."""
+    differing = 3.0 * abs(difference) or 0.06
+    better = (differing + difference) / 2.0
+    drawn = rng.random(most)
+    gains = np.where(drawn < better, 1.0, np.where(drawn < differing, -1.0, 0.0))
+    limit = math.log(2.0 / REWARD_ALPHA)
+    ends = {side: log_wealth(gains, 0.0, is_above=side == "better") >= limit for side in ("worse", "better")}
+    first = {side: int(found.argmax()) + 1 for side, found in ends.items() if found.any()}
+    return min(first.items(), key=lambda end: end[1]) if first else ("undecided", most)
+
+
 MEANS = {"champion": 0.10, "candidate": 0.10, "candidate_2": 0.12}
 DELAY = 24
 
@@ -110,6 +123,18 @@ def test_then_winner(found: RewardEvidence, shares: dict[str, float], hour: int)
     return {arm: float(arm == best) for arm in shares}
 
 
+def reward(
+    sums: dict[str, ArmRewards], rng: Generator, shares: dict[str, float], per_hour: int
+) -> dict[str, ArmRewards]:
+    """Return the sums with those of an hour, which are all that a bandit looks at."""
+    after = {}
+    for arm, share in shares.items():
+        count, before = int(rng.poisson(per_hour * share)), sums.get(arm, ArmRewards())
+        won = int(rng.binomial(count, MEANS[arm]))
+        after[arm] = ArmRewards(count=before.count + count, total=before.total + won)
+    return after
+
+
 def play(rng: Generator, per_hour: int, policy: Callable[..., dict[str, float]]) -> tuple[float, bool]:
     """Return the reward that a policy loses to always the best arm, as a share of it, and whether it names that arm."""
     shares, found, waiting, lost = dict.fromkeys(MEANS, 1 / 3), begin(), list[dict[str, float]](), 0.0
@@ -117,7 +142,7 @@ def play(rng: Generator, per_hour: int, policy: Callable[..., dict[str, float]])
         lost += sum(share * (max(MEANS.values()) - MEANS[arm]) for arm, share in shares.items())
         waiting.append(shares)
         if hour >= DELAY:
-            found = add(found, rng, MEANS, waiting[hour - DELAY], int(rng.poisson(per_hour)))
+            found = replace(found, arms=reward(found.arms, rng, waiting[hour - DELAY], per_hour))
         shares = policy(found, shares, hour)
     best = max(found.arms, key=lambda arm: found.arms[arm].mean or 0.0)
     return lost / HOURS / max(MEANS.values()), best == "candidate_2"
@@ -153,13 +178,17 @@ def rows(streams: int, seed: int) -> Iterator[str]:
             + " | ".join(describe([lose(rng, rate, 0.1, lost) for _ in range(streams)]) for rate in RATES)
             + " |"
         )
-    yield "\n| A/B test, accuracy 0.80 | found worse | found better | median labels |\n|---|---|---|---|"
+    yield "\n| accuracy 0.80 | test | found worse | found better | median labels |\n|---|---|---|---|---|"
     for difference in (0.0, -0.02, -0.05, 0.02, 0.05):
-        ends = [compare(rng, difference, 0.5, 30_000) for _ in range(streams)]
-        labels = [count for end, count in ends if end != "undecided"]
-        shown = f"{int(np.median(labels)):,}" if len(labels) > len(ends) // 2 else "-"
-        parts = [f"{sum(end == kind for end, _ in ends) / len(ends):.0%}" for kind in ("worse", "better")]
-        yield f"| {difference * 100:+.0f} points | {' | '.join(parts)} | {shown} |"
+        tests = {
+            "A/B, 50 %": [compare(rng, difference, 0.5, 30_000) for _ in range(streams)],
+            "paired": [pair(rng, difference, 30_000) for _ in range(streams)],
+        }
+        for name, ends in tests.items():
+            labels = [count for end, count in ends if end != "undecided"]
+            shown = f"{int(np.median(labels)):,}" if len(labels) > len(ends) // 2 else "-"
+            parts = [f"{sum(end == kind for end, _ in ends) / len(ends):.0%}" for kind in ("worse", "better")]
+            yield f"| {difference * 100:+.0f} points | {name} | {' | '.join(parts)} | {shown} |"
     yield "\n| a week, rewards 10 %, 10 %, 12 %, a day late | 50 requests/h | 500 | 5,000 |\n|---|---|---|---|"
     for title, policy in (
         ("even split", even),
@@ -168,7 +197,7 @@ def rows(streams: int, seed: int) -> Iterator[str]:
     ):
         cells = []
         for rate in RATES:
-            played = [play(rng, rate, policy) for _ in range(max(5, streams // 4))]
+            played = [play(rng, rate, policy) for _ in range(streams)]
             lost, named = (np.mean(column) for column in zip(*played, strict=True))
             cells.append(f"{lost:.1%} lost · best arm named {named:.0%}")
         yield f"| {title} | {' | '.join(cells)} |"

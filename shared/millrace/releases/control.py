@@ -32,6 +32,7 @@ from millrace.registry.release_changes import (
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_evidence, count_tests
 from millrace.releases.guards import ALPHA
+from millrace.releases.replay_evidence import PairedQuality
 from millrace.releases.reward_decisions import describe_need
 from millrace.releases.rewards import REWARD_ALPHA, RewardEvidence
 from millrace.retry import retry
@@ -254,6 +255,8 @@ def describe_release(release: Release) -> dict[str, Any]:
         }
         for name, state in evidence.guards.items()
     ]
+    if evidence.replay is not None and evidence.replay.quality is not None:
+        guards.append(_describe_quality(evidence.replay.quality))
     rewards = evidence.rewards
     kinds, steps = [stage.kind for stage in release.spec.stages], list(release.spec.weights)
     # A bandit's stages are as many as its shares have changed.
@@ -276,7 +279,21 @@ def describe_release(release: Release) -> dict[str, Any]:
             for arm, share in (release.arm_shares if release.is_active else {}).items()
         ],
         "sampled_keys": {"counts": evidence.shares.counts, "is_mismatch": evidence.shares.is_mismatch},
+        "replay": to_plain(evidence.replay),
         "rewards": None if rewards is None else _describe_rewards(rewards),
+    }
+
+
+def _describe_quality(quality: PairedQuality) -> dict[str, Any]:
+    """Return the guard ``quality`` as the others are: losses instead of bad events, pairs instead of requests."""
+    losses = {"champion_bad": quality.champion_loss, "candidate_bad": quality.candidate_loss}
+    return {
+        "guard": "quality",
+        "log_e": quality.log_e_worse,
+        "windows": 1,
+        "champion_requests": quality.pairs,
+        "candidate_requests": quality.pairs,
+        **{name: round(loss * quality.pairs, 3) for name, loss in losses.items()},
     }
 
 

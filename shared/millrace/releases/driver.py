@@ -12,7 +12,7 @@ from typing import Literal
 from millrace.captures.traffic import read_traffic
 from millrace.entities import ModelState, Release
 from millrace.errors import ConflictError, UnfitVersionError, VersionNotFoundError
-from millrace.ports import ObjectStore, RegistryStore, Schedule, Schedules
+from millrace.ports import EventPublisher, ObjectStore, RegistryStore, Schedule, Schedules
 from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import promote
 from millrace.registry.release_changes import (
@@ -23,6 +23,8 @@ from millrace.registry.release_changes import (
 )
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_stage
+from millrace.releases.replay_events import request_replay_of_release
+from millrace.releases.replay_evidence import ReplayEvidence, find_replay_evidence
 from millrace.releases.rewards import find_rewards
 from millrace.releases.step import StepDecision, fail_release, step
 
@@ -65,9 +67,13 @@ def evaluate_release(
     model_store: ObjectStore,
     data_store: ObjectStore,
     schedules: Schedules,
+    publisher: EventPublisher,
     now: datetime,
 ) -> Tick:
-    """Do one tick of a model's release."""
+    """Do one tick of a model's release.
+
+    Raises ``ServiceUnavailableError`` when the bus is busy; what was decided is written by then.
+    """
     state = registry.find_state(model)
     if state is None:
         return Tick(model, "not_found")
@@ -75,7 +81,11 @@ def evaluate_release(
     if release is not None:
         _ensure_schedule(model, schedules)
         stores = TickStores(registry, item_store, model_store, data_store)
-        return _evaluate(state, release, stores, now)
+        replay = find_replay_evidence(release, data_store) if release.spec.replay_guards else None
+        tick = _evaluate(state, release, replay, stores, now)
+        if release.spec.replay_guards and tick.outcome in ("held", "advanced"):
+            request_replay_of_release(release, replay, publisher, now)
+        return tick
     if state.pending_candidate and state.deleted_at is None:
         try:
             action = introduce_pending(state, AuditContext(ACTOR, "", now), registry)
@@ -97,7 +107,9 @@ def _ensure_schedule(model: str, schedules: Schedules) -> None:
         schedules.put(Schedule(model, "release", TICK))
 
 
-def _evaluate(state: ModelState, release: Release, stores: TickStores, now: datetime) -> Tick:
+def _evaluate(
+    state: ModelState, release: Release, replay: ReplayEvidence | None, stores: TickStores, now: datetime
+) -> Tick:
     item_store, registry = stores.items, stores.registry
     has_begun = Evidence.of(release).begun
     if not has_begun:
@@ -106,7 +118,7 @@ def _evaluate(state: ModelState, release: Release, stores: TickStores, now: date
     since = (release.stage_since or release.started_at) - _CLOCK_SKEW
     counts = count_stage(release, read_traffic(item_store, release.model, since, now + _CLOCK_SKEW))
     rewards = find_rewards(release, stores.data) if release.spec.reward else None
-    decision = step(release, counts, now, rewards=rewards)
+    decision = step(release, counts, now, rewards=rewards, replay=replay)
     if decision.kind == "complete":
         return _complete(state, release, decision, registry=registry, model_store=stores.models, now=now)
     if decision.kind == "hold":

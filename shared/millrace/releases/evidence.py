@@ -23,6 +23,7 @@ from millrace.releases.guards import (
     update_wealth,
     update_wealth_alone,
 )
+from millrace.releases.replay_evidence import ReplayEvidence
 from millrace.releases.rewards import RewardEvidence
 from millrace.releases.shares import KeyShares
 from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
@@ -149,6 +150,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     preloaded: TrafficCounts = TrafficCounts()
     shares: KeyShares = KeyShares()
     rewards: RewardEvidence | None = None
+    replay: ReplayEvidence | None = None
     window_requests: int = 0  # of the last window that was closed
     window_unloaded: int = 0  # of them, those in environments that lacked the candidate
     guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
@@ -228,6 +230,13 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
         is_old = self.window_since is not None and now - self.window_since >= WINDOW_TIME
         return new >= WINDOW_REQUESTS or (is_old and new > 0)
 
+    @property
+    def log_es(self) -> dict[str, float]:
+        """Natural logarithm of the e-value by guard."""
+        found = {name: state.log_e for name, state in self.guards.items()}
+        quality = self.replay.quality if self.replay else None
+        return found | ({"quality": quality.log_e_worse} if quality else {})
+
     def find_worse(self, tests: int) -> TrafficGuard | None:
         """Return the guard with the largest e-value of those that find the candidate worse."""
         worse = [
@@ -260,7 +269,7 @@ def add_point(
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
         "stage": release.stage,
         "weight": release.weight,
-        "log_e": {name: round(state.log_e, 4) for name, state in evidence.guards.items()},
+        "log_e": {name: round(log_e, 4) for name, log_e in evidence.log_es.items()},
         "requests": evidence.requests_with(evidence.counted),
     }
     kept = history[::2] if len(history) >= MAX_POINTS else history

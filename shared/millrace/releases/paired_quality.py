@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.metrics.catalogue import ACCURACY, BRIER, LOG_LOSS, RMSE
 from millrace.releases.replay_evidence import PairedQuality, ReplayEvidence
-from millrace.schema import Task
 from millrace.spec.data import LARGE_SHIFT
 from millrace.spec.release import GuardName, GuardSpec
 
@@ -41,12 +41,6 @@ Floats = npt.NDArray[np.float64]
 LEAST_PROBABILITY = 0.01
 #: A regression's errors count up to so many times the champion's RMSE on its holdout.
 SCALE_OF_RMSE = 4.0
-#: Metrics that are means of bounded losses, by task; the first is the default.
-PAIRED_METRICS: Mapping[Task, tuple[str, ...]] = {
-    "binary": ("accuracy", "log_loss", "brier"),
-    "multiclass": ("accuracy", "log_loss", "brier"),
-    "regression": ("mae", "rmse"),
-}
 #: Default margin: a point of accuracy; of losses and errors, a twentieth of the champion's own.
 MARGIN, RELATIVE_MARGIN = 0.01, 0.05
 #: Default of the guard ``estimate``: as of monitoring's rule.
@@ -70,10 +64,10 @@ def classification_losses(metric: str, outcomes: npt.NDArray[np.int64], decided:
         Indices of the true and of the decided class.
     probabilities : array of shape (n_rows, n_classes)
     """
-    if metric == "accuracy":
+    if metric == ACCURACY.name:
         return np.asarray(decided != outcomes, dtype=np.float64)
     rows = np.arange(len(outcomes))
-    if metric == "log_loss":
+    if metric == LOG_LOSS.name:
         kept = np.clip(probabilities[rows, outcomes].astype(np.float64), LEAST_PROBABILITY, 1.0)
         return np.asarray(np.log(kept) / math.log(LEAST_PROBABILITY))
     truth = np.zeros(probabilities.shape)
@@ -86,13 +80,14 @@ def regression_losses(metric: str, outcomes: Floats, values: Floats, scale: floa
     if scale <= 0.0:
         return np.asarray(values != outcomes, dtype=np.float64)
     share = np.minimum(np.abs(values - outcomes) / scale, 1.0)
-    return share**2 if metric == "rmse" else share
+    return share**2 if metric == RMSE.name else share
 
 
 def loss_unit(metric: str, classes: int, scale: float) -> float:
     """Return a loss of 1 in the unit of a metric: of ``rmse``, in squared units."""
-    units = {"accuracy": 1.0, "log_loss": -math.log(LEAST_PROBABILITY), "brier": 1.0 if classes == _TWO else 2.0}
-    return units.get(metric, scale**2 if metric == "rmse" else scale)
+    halves = 1.0 if classes == _TWO else 2.0
+    units = {ACCURACY.name: 1.0, LOG_LOSS.name: -math.log(LEAST_PROBABILITY), BRIER.name: halves}
+    return units.get(metric, scale**2 if metric == RMSE.name else scale)
 
 
 def log_wealth(differences: Floats, mean: float, *, is_above: bool) -> Floats:

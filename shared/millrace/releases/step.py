@@ -1,7 +1,7 @@
 """The step of a release: what follows from its evidence at a time. A pure function."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -9,10 +9,16 @@ import msgspec
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
 from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests
+from millrace.releases.guards import ALPHA
+from millrace.releases.paired_quality import find_hold_by_replay, find_worse_by_replay
+from millrace.releases.replay_evidence import ReplayEvidence
 from millrace.releases.reward_decisions import RewardDecision, decide_by_rewards, describe_rewards
 from millrace.releases.rewards import RewardEvidence
 from millrace.routing import CANDIDATE_ARM
-from millrace.spec.release import LEAST_BAKE, TrafficGuard
+from millrace.spec.release import LEAST_BAKE, ReleaseSpec, TrafficGuard
+
+#: Captured requests are replayed by whole hours, once they are delivered.
+_CAPTURE_DELAY = timedelta(hours=1)
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
 
@@ -36,7 +42,14 @@ class StepDecision:
         return self.after.decision
 
 
-def step(release: Release, counts: ArmCounts, now: datetime, *, rewards: RewardEvidence | None = None) -> StepDecision:
+def step(
+    release: Release,
+    counts: ArmCounts,
+    now: datetime,
+    *,
+    rewards: RewardEvidence | None = None,
+    replay: ReplayEvidence | None = None,
+) -> StepDecision:
     """Decide on an active release.
 
     Too little data holds: it neither passes a stage nor fails one. A paused release does not advance, and a guard that
@@ -48,11 +61,14 @@ def step(release: Release, counts: ArmCounts, now: datetime, *, rewards: RewardE
         Of the present stage, from its beginning.
     rewards : RewardEvidence or None
         Of ``ab_test`` and ``bandit``.
+    replay : ReplayEvidence or None
+        Of a release with guards on replayed traffic.
     """
     spec, evidence = release.spec, Evidence.of(release)
     has_rewards = rewards is not None and rewards != evidence.rewards
-    evidence = msgspec.structs.replace(evidence, rewards=rewards or evidence.rewards)
-    is_over, wanted = _is_stage_over(release, counts, now)
+    has_replay = replay is not None and replay != evidence.replay
+    evidence = msgspec.structs.replace(evidence, rewards=rewards or evidence.rewards, replay=replay or evidence.replay)
+    is_over, wanted = _is_stage_over(release, evidence, counts, now)
     # When a window is closed, the bad events in it must not matter.
     is_due = evidence.is_due(counts, now) or (is_over and counts.requests > evidence.counted.requests)
     if is_due:
@@ -60,14 +76,17 @@ def step(release: Release, counts: ArmCounts, now: datetime, *, rewards: RewardE
     worse = evidence.find_worse(count_tests(spec))
     if worse is not None:
         return _roll_back(release, evidence, worse, now)
-    has_news = is_due or has_rewards
+    if (found := _find_worse_by_replay(spec, evidence)) is not None:
+        reason, details = found
+        return _decide("roll_back", release, evidence, reason, now, status="rolled_back", details=details)
+    has_news = is_due or has_rewards or has_replay
     if release.status == "paused":
         return _decide("hold", release, evidence, "paused", now, has_news=has_news)
     position = _Position(release, evidence, counts, now, is_over=is_over, has_rewards=has_rewards)
     unloaded = position.find_unloaded()
     if unloaded and evidence.window_unloaded == evidence.window_requests:
         return fail_release(release, f"no environment could load version {release.candidate}: {unloaded}", now)
-    objection = unloaded or position.find_mismatch()
+    objection = unloaded or position.find_mismatch() or position.find_hold_by_replay()
     decided = position.decide(objection)
     if decided is not None:
         return decided
@@ -101,6 +120,10 @@ class _Position:
             decided = decide_by_rewards(release, evidence.rewards, has_rewards=self.has_rewards, is_last=is_last)
             if decided is not None:
                 return _follow_rewards(release, evidence, self.counts, decided, now)
+        replay = evidence.replay
+        if release.stage_kind == "replay" and replay is not None and replay.status == "refused":
+            reason = f"its traffic cannot be replayed: {replay.reason}; release it without shadow_first"
+            return _decide("expire", release, evidence, reason, now, status="expired")
         if is_last:
             return _end_undecided(release, evidence, objection, now)
         if self.is_over and not objection and not self.compares_rewards:
@@ -115,6 +138,11 @@ class _Position:
         keys = f"{shares.counts.get(CANDIDATE_ARM, 0)} of {sum(shares.counts.values())} sampled keys"
         planned = format_share(self.release.weight)
         return f"records are missing: {keys} are the candidate's where {planned} should be"
+
+    def find_hold_by_replay(self) -> str:
+        """Return the reason for which a replay holds the release."""
+        replay = self.evidence.replay
+        return (find_hold_by_replay(replay, self.release.spec.replay_guards) or "") if replay else ""
 
     def find_unloaded(self) -> str:
         """Return the number of requests in environments that lack the candidate, while it has to be loaded, as text."""
@@ -140,13 +168,35 @@ def _name_stage(release: Release) -> str:
     return format_share(release.weight) if release.stage_kind == "serve" else release.stage_kind
 
 
-def _is_stage_over(release: Release, counts: ArmCounts, now: datetime) -> tuple[bool, str]:
+def _is_stage_over(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> tuple[bool, str]:
     """Return whether a stage has lasted long enough and has had requests enough, and the requests so far as text."""
+    if release.stage_kind == "replay":
+        return _is_replayed(release, evidence.replay, now)
     spec, is_preload = release.spec, release.stage_kind == "preload"
     least = min(LEAST_BAKE, spec.bake_time) if is_preload else spec.bake_time
     requests = count_evidence(counts.champion if is_preload else counts.candidate)
     wanted = f"{requests} of {spec.min_requests} requests" + ("" if is_preload else " of the candidate")
     return now - (release.stage_since or release.started_at) >= least and requests >= spec.min_requests, wanted
+
+
+def _is_replayed(release: Release, replay: ReplayEvidence | None, now: datetime) -> tuple[bool, str]:
+    """Return whether the traffic before a release, or of its time as a shadow, has been replayed; and how much."""
+    rows, begun = replay.rows if replay else 0, release.stage_since or release.started_at
+    wanted = f"{rows} of {release.spec.min_requests} captured rows are replayed"
+    if replay is None or replay.until is None or rows < release.spec.min_requests:
+        return False, wanted
+    least = release.spec.bake_time if release.spec.strategy == "shadow" else timedelta()
+    return now - begun >= least and replay.until >= begun - _CAPTURE_DELAY, f"{wanted}, up to {replay.until:%H:%M} UTC"
+
+
+def _find_worse_by_replay(spec: ReleaseSpec, evidence: Evidence) -> tuple[str, dict[str, Any]] | None:
+    """Return the reason for which replayed traffic ends a release, and facts for the ledger."""
+    found = evidence.replay and find_worse_by_replay(evidence.replay, spec.replay_guards, ALPHA / count_tests(spec))
+    if not found:
+        return None
+    guard, details = found
+    loss = f"{details['metric']} is {-details['gain']:.4g} worse on {details['pairs']} labelled rows"
+    return f"the guard {guard} finds the candidate worse: {loss}, {details['margin']:.4g} is tolerated", details
 
 
 def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: datetime) -> StepDecision:
@@ -169,6 +219,8 @@ def _end_undecided(release: Release, evidence: Evidence, objection: str, now: da
 def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
     passed = f"{count_evidence(counts.candidate)} requests of the candidate, no guard objects"
     is_preload = release.stage_kind == "preload"
+    if release.stage_kind == "replay" and evidence.replay is not None:
+        passed = f"{evidence.replay.rows} captured rows replayed, no guard objects"
     if is_preload:
         passed = f"every environment of the last {evidence.window_requests} requests has loaded it"
     if release.stage + 1 == len(release.spec.stages):

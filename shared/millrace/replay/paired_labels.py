@@ -13,14 +13,13 @@ from millrace.captures.window import ReadReport, WindowBuilder
 from millrace.evaluation.holdout import measure
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
 from millrace.histograms.tables import TableHistogram
-from millrace.metrics.catalogue import METRICS_BY_NAME
+from millrace.metrics.catalogue import ACCURACY, METRICS_BY_NAME, PAIRED_METRICS, RMSE
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.estimates import NO_REGRESSION_ESTIMATE, estimate_on_rows
 from millrace.monitoring.segments import outcome_numbers
 from millrace.ports import ObjectStore
 from millrace.releases.paired_quality import (
     MARGIN,
-    PAIRED_METRICS,
     RELATIVE_MARGIN,
     SCALE_OF_RMSE,
     classification_losses,
@@ -104,21 +103,21 @@ class QualityTest:
         A margin of accuracy is a difference, that of a loss or an error a share of the champion's on its holdout.
         """
         schema, margin = compared.schema, request.margin
-        known = PAIRED_METRICS[schema.task]
+        known = [metric.name for metric in PAIRED_METRICS[schema.task]]
         metric = request.metric if request.metric in known else known[0]
         holdout = champion.holdout_metrics if champion else {}
-        if metric not in holdout or ("rmse" not in holdout and not schema.classes):
+        if metric not in holdout or (RMSE.name not in holdout and not schema.classes):
             if not schema.classes:
                 return (
                     "the champion's errors on its holdout were not kept, so paired errors have no scale to be judged on"
                 )
             metric = known[0]
-        if metric == "accuracy":
+        if metric == ACCURACY.name:
             return cls(metric, MARGIN if margin is None else margin)
         share = RELATIVE_MARGIN if margin is None else margin
-        scale = 0.0 if schema.classes else SCALE_OF_RMSE * holdout["rmse"]
+        scale = 0.0 if schema.classes else SCALE_OF_RMSE * holdout[RMSE.name]
         unit, own = loss_unit(metric, len(schema.classes), scale), holdout[metric]
-        lost = ((1.0 + share) ** 2 - 1.0) * own**2 if metric == "rmse" else share * own
+        lost = ((1.0 + share) ** 2 - 1.0) * own**2 if metric == RMSE.name else share * own
         return cls(metric, min(1.0, lost / unit) if unit > 0 else 0.0, unit, scale)
 
     def apply(self, compared: Comparison, labels: LabelledRows) -> PairedQuality:

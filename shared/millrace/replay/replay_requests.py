@@ -22,7 +22,7 @@ _DURATION = re.compile(r"(\d{1,5})(m|h|d)\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
-def read_since(text: str | None, now: datetime) -> datetime:
+def read_replay_begin(text: str | None, now: datetime) -> datetime:
     """Read the beginning of a span: a duration before now such as ``7d``, or a timestamp.
 
     Raises ``InvalidInputError``, also for one that is in the future or too long ago.
@@ -70,7 +70,7 @@ def request_replay(
     VersionNotFoundError
         When there is no such version.
     """
-    begin = read_since(since, now)
+    begin = read_replay_begin(since, now)
     state = registry.get_state(model)
     state.ensure_not_deleted()
     champion = state.aliases.get(CHAMPION)

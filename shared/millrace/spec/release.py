@@ -288,7 +288,7 @@ class ReleaseSpec(SpecPart):
         return tuple(name for name in TRAFFIC_GUARDS if self.guards.get(name, GuardSpec()) is not None)
 
     @property
-    def replay_guards(self) -> dict[ReplayGuard, GuardSpec]:
+    def replay_guards(self) -> Mapping[str, GuardSpec]:
         """The guards on replayed traffic that are on."""
         default = {"quality": GuardSpec()} if self.shadow_first or self.strategy == "shadow" else {}
         chosen = default | dict(self.guards)

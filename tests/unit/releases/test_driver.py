@@ -433,8 +433,7 @@ def test_monitoring_requests_a_tick_while_a_release_is_active_and_not_otherwise(
 
 def test_a_model_that_is_not_known_has_no_release(world):
     ports = {"registry": world.registry, "model_store": world.models, "item_store": world.registry.store}
-    ports["data_store"] = world.data
-    assert evaluate_release("nobody", schedules=world.schedules, now=NOW, **ports).outcome == "not_found"
+    assert evaluate_release("nobody", now=NOW, **ports, **world.ports).outcome == "not_found"
 
 
 def test_a_release_is_read_as_it_was_written(world):
