@@ -18,17 +18,20 @@ ARTIFACTS = {"model.onnx": b"onnx", "signature.json": b"{}", "estimator.skops": 
 class RegisteredVersions:
     """Versions 1 to ``count``, all of them fit to serve, each of a run of its own that has ended."""
 
-    def __init__(self, count: int = 0, registry: Any = None, models: Any = None) -> None:
+    def __init__(
+        self, count: int = 0, registry: Any = None, models: Any = None, signature: bytes | None = None
+    ) -> None:
         self.registry = registry or MemoryRegistry()
         self.models = models or MemoryObjectStore("models")
         cause = make_cause("first.csv")
         self.registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id))
         self.first_run_id = make_run(cause).run_id
         for number in range(1, count + 1):
-            self.register(number)
+            self.register(number, signature)
 
-    def register(self, number: int, **changes: Any) -> None:
+    def register(self, number: int, signature: bytes | None = None, **changes: Any) -> None:
         artifacts = {name: body + str(number).encode() for name, body in ARTIFACTS.items()}
+        artifacts |= {"signature.json": signature} if signature else {}
         for name, body in artifacts.items():
             self.models.put(version_key(MODEL, number, name), body)
         manifest = Manifest.of(make_version(number), artifacts, None).write()

@@ -14,6 +14,7 @@ from millrace.releases.control import change_active_release, start_release
 from millrace.releases.driver import Tick, evaluate_release
 from millrace.routing import RoutingPlan
 
+from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL, NOW
@@ -25,10 +26,11 @@ BEGIN = NOW + timedelta(hours=1)
 class ReleaseWorld(RegisteredVersions):
     """Versions 1, the champion, 2 and 3, with traffic by arm."""
 
-    def __init__(self, registry: Registry | None = None) -> None:
-        super().__init__(3, registry)
+    def __init__(self, registry: Registry | None = None, signature: bytes | None = None) -> None:
+        super().__init__(3, registry, signature=signature)
         self.point("champion", 1)
         self.schedules = MemorySchedules()
+        self.data = MemoryObjectStore("data")
         self.now = BEGIN
         self.arms: dict[datetime, dict[str, TrafficCounts]] = {}
 
@@ -79,7 +81,7 @@ class ReleaseWorld(RegisteredVersions):
 
     def tick(self) -> Tick:
         stores = {"registry": self.registry, "model_store": self.models, "item_store": self.registry.store}
-        return evaluate_release(MODEL, schedules=self.schedules, now=self.now, **stores)
+        return evaluate_release(MODEL, data_store=self.data, schedules=self.schedules, now=self.now, **stores)
 
     def change(self, action: Any, release_id: str = "active") -> str:
         stores = {"registry": self.registry, "model_store": self.models}

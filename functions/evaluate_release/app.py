@@ -25,6 +25,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=models,
         item_store=registry_store(),
         model_store=object_store(settings.models_bucket),
+        data_store=object_store(settings.data_bucket),
         schedules=release_schedules(context.invoked_function_arn),
         now=datetime.now(UTC),
     )

@@ -21,7 +21,7 @@ from millrace.monitoring.monitor import (
 )
 from millrace.monitoring.serving_health import RecordedServing
 from millrace.observability import log_invocation, logger
-from millrace.releases.driver import remind_of_release
+from millrace.releases.upkeep import collect_rewards, remind_of_release
 from millrace.settings import CostSettings, MonitoringSettings, load_settings
 
 
@@ -50,6 +50,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if outcome.outcome not in UNFINISHED_OUTCOMES:
         idle = outcome.outcome if outcome.outcome in IDLE_OUTCOMES else ""
         finish_check(item_store, model, mark, outcome.next_check_at, idle=idle, own_schedule=outcome.own_schedule)
+    collect_rewards(model, registry(), store, now)
     remind_of_release(model, registry(), event_publisher(), now)
     logger.info("model monitored", model=model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
     verdict = MonitoringVerdict(model=model, round=request.round + 1, delivered=delivered, **asdict(outcome))

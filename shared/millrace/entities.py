@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from millrace.errors import ModelDeletedError
-from millrace.routing import PlannedArm, RoutingPlan
+from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM, PlannedArm, RoutingPlan
 from millrace.spec import ModelSpec
-from millrace.spec.release import ReleaseSpec
+from millrace.spec.release import ReleaseSpec, StageKind
 
 CauseStatus = Literal["started", "pending", "skipped"]
 #: A run is skipped when there is nothing new to learn.
@@ -293,6 +293,8 @@ class Release:
     #: Points in time, oldest first, at most two hundred: ``at``, ``stage``, ``weight``, ``log_e`` by guard and the
     #: number of ``requests`` so far by arm.
     history: tuple[Mapping[str, Any], ...] = ()
+    #: Of ``bandit``, shares of the candidates by arm, from 0 to 1; empty where they are those of the policy.
+    shares: Mapping[str, float] = field(default_factory=dict)
     decision: str = ""  # the last one, a sentence
     decided_at: datetime | None = None
     ended_at: datetime | None = None
@@ -317,14 +319,37 @@ class Release:
         return ReleaseSpec.model_validate(self.policy)
 
     @property
+    def stage_kind(self) -> StageKind:
+        """Kind of the present stage; ``bandit`` begins another of its last kind whenever shares change."""
+        stages = self.spec.stages
+        return stages[min(self.stage, len(stages) - 1)].kind
+
+    @property
+    def candidates(self) -> dict[str, int]:
+        """Versions of the candidates by the name of their arm."""
+        numbers = enumerate((self.candidate, *self.spec.versions), start=1)
+        return {f"{CANDIDATE_ARM}_{place}" if place > 1 else CANDIDATE_ARM: version for place, version in numbers}
+
+    @property
+    def arm_shares(self) -> dict[str, float]:
+        """Shares of the requests by arm in the present stage, from 0 to 1; the champion's is the rest."""
+        stages = self.spec.stages
+        each = stages[min(self.stage, len(stages) - 1)].weight
+        shares = dict(self.shares) or dict.fromkeys(self.candidates, each)
+        return {CHAMPION_ARM: 1.0 - sum(shares.values()), **shares}
+
+    @property
     def weight(self) -> float:
-        """Share of the requests that the candidate is assigned, from 0 to 1; of a completed release all of them."""
-        return self.spec.weights[self.stage] if self.is_active else float(self.status == "completed")
+        """Share of the requests that candidates are assigned, from 0 to 1; after a completed release, all."""
+        if not self.is_active:
+            return float(self.status == "completed")
+        return sum(share for arm, share in self.arm_shares.items() if arm != CHAMPION_ARM)
 
     def plan(self) -> RoutingPlan:
-        """Return the routing plan of the present stage; where traffic is replayed, nobody has to load the candidate."""
-        is_replay = self.spec.stages[self.stage].kind == "replay"
-        arms = () if is_replay else (PlannedArm(self.candidate, self.weight),)
+        """Return the routing plan of the present stage; where traffic is replayed, nobody has to load a candidate."""
+        shares = {} if self.stage_kind == "replay" else self.arm_shares
+        versions = self.candidates
+        arms = tuple(PlannedArm(versions[arm], share, arm) for arm, share in shares.items() if arm != CHAMPION_ARM)
         return RoutingPlan(self.release_id, self.stage, self.baseline, arms, self.spec.sticky_by)
 
 

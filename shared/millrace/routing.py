@@ -23,8 +23,21 @@ _HASH_RANGE = 2**64
 _HASH_BYTES = 8
 #: A sum of shares may be off by so much.
 _ROUNDING = 1e-9
+#: Keys in the sample have low bits below this: a sixteenth of all, of every arm, because the high bits choose the arm.
+_LOW_BITS, _SAMPLED = 2**32 - 1, 2**28
+_MARK_BITS = 2**40 - 1
 #: BLAKE2b takes no longer key.
 _MAX_KEY_BYTES = 64
+
+
+def mark_key(place: int) -> str:
+    """Return the mark by which a sampled key is counted once, from its place; empty for the others."""
+    return f"{place & _MARK_BITS:010x}" if place & _LOW_BITS < _SAMPLED else ""
+
+
+def order_marks(mark: str) -> int:
+    """Return a sort key of marks that is independent of their arms: the first of them are a sample of the keys."""
+    return int(mark, 16) & _LOW_BITS
 
 
 class AliasPointer(NamedTuple):
@@ -74,12 +87,20 @@ class RoutingPlan:
         object.__setattr__(self, "_hash", blake2b(digest_size=_HASH_BYTES, key=key))
         object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
 
-    def assign(self, key: str) -> PlannedArm | None:
-        """Return the arm that serves requests of a routing key; None for the champion."""
+    def locate(self, key: str) -> int:
+        """Return the place of a routing key among all: its hash of 64 bits."""
         hashed = self._hash.copy()
         hashed.update(key.encode("utf-8", "surrogatepass"))
-        place = bisect_right(self._ends, int.from_bytes(hashed.digest(), "big"))
-        return self.arms[place] if place < len(self.arms) else None
+        return int.from_bytes(hashed.digest(), "big")
+
+    def arm_at(self, place: int) -> PlannedArm | None:
+        """Return the arm that serves the requests at a place; None for the champion."""
+        arm = bisect_right(self._ends, place)
+        return self.arms[arm] if arm < len(self.arms) else None
+
+    def assign(self, key: str) -> PlannedArm | None:
+        """Return the arm that serves requests of a routing key; None for the champion."""
+        return self.arm_at(self.locate(key))
 
     def write(self) -> str:
         """Return the plan as it is stored."""

@@ -165,6 +165,7 @@ class ScheduleSettings:
 class ReleaseSettings(RegistrySettings):
     """Settings of ``evaluate_release``."""
 
+    data_bucket: str
     models_bucket: str
 
 

@@ -39,7 +39,8 @@ def start(
         typer.Option(
             "--strategy",
             metavar="NAME",
-            help="Release by this strategy: canary or linear (default: that of the spec, or canary).",
+            help="Release by this strategy: blue_green, canary, linear, shadow, ab_test or bandit "
+            "(default: that of the spec, or canary).",
         ),
     ] = None,
     steps: Annotated[
@@ -49,12 +50,24 @@ def start(
     min_requests: Annotated[
         int | None, typer.Option("--min-requests", metavar="N", min=1, help="Least requests of the candidate a stage.")
     ] = None,
+    shadow_first: Annotated[
+        str | None, typer.Option("--shadow-first", metavar="24h", help="Captured requests that are replayed first.")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option("--reward", metavar="CLASS", help="Outcome that ab_test and bandit reward.")
+    ] = None,
+    versions: Annotated[
+        str | None, typer.Option("--versions", metavar="8,9", help="Further candidates of a bandit.")
+    ] = None,
 ) -> None:
     """Start to release a version beside the champion."""
     body: dict[str, Any] = {"version": version, "reason": reason}
     if steps is not None:
         body["steps"] = [_read_step(step) for step in steps.split(",")]
+    if versions is not None:
+        body["versions"] = [_read_version(number) for number in versions.split(",")]
     named = {"strategy": strategy, "bake": bake, "min_requests": min_requests}
+    named |= {"shadow_first": shadow_first, "reward": reward}
     body |= {name: value for name, value in named.items() if value is not None}
     with session.api() as api:
         session.show(api.post(f"/models/{model}/releases", body), _describe_result)
@@ -169,6 +182,13 @@ def _find_release(api: ApiClient, model: str, release: str | None) -> dict[str, 
     return releases[0]
 
 
+def _read_version(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no number of a version: write --versions 8,9") from error
+
+
 def _read_step(text: str) -> float:
     try:
         return float(text)
@@ -182,6 +202,7 @@ def _describe_result(result: dict[str, Any]) -> Text:
     share = format_share(release["weight"])
     served = f"version {release['candidate']} at {share}, the rest by version {release['baseline']}"
     ended = f"{release['status']}: {release['decision']}"
+    served += f"; {release['decision']}" if outcome == "started" else ""
     is_active = release["status"] in ACTIVE
     name = f"{release['model']}: release {release['release_id']} "
     return Text.assemble(name, (said, "bold"), f"; {served if is_active else ended}")

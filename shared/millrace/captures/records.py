@@ -125,10 +125,12 @@ class CountedRequest(_StoredLine, frozen=True):
     ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``,
     ``stage`` and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion
     answered for the candidate, ``not_finite`` is True where the champion itself predicted no finite number, and
-    ``unloaded`` where the environment had not loaded every candidate.
+    ``unloaded`` where the environment had not loaded every candidate. ``key`` is the mark of a sampled routing key.
     """
 
-    _optional: ClassVar[frozenset[str]] = frozenset({"release", "stage", "arm", "fallback", "not_finite", "unloaded"})
+    _optional: ClassVar[frozenset[str]] = frozenset(
+        {"release", "stage", "arm", "fallback", "not_finite", "unloaded", "key"}
+    )
 
     request: str
     version: int
@@ -143,6 +145,7 @@ class CountedRequest(_StoredLine, frozen=True):
     fallback: str = ""
     not_finite: bool = False
     unloaded: bool = False
+    key: str = ""
 
 
 #: Beginning of the lines of counted requests.
@@ -272,6 +275,7 @@ def find_request(line: Mapping[str, Any]) -> tuple[str | None, datetime, Counted
             fallback=str(line.get("fallback", "")),
             not_finite=bool(line.get("not_finite", False)),
             unloaded=bool(line.get("unloaded", False)),
+            key=str(line.get("key", "")),
         )
         return model, msgspec.convert(line["timestamp"], Timestamp), counted
     except (KeyError, TypeError, AttributeError, InvalidNameError) as error:

@@ -17,6 +17,7 @@ import msgspec
 from millrace.captures.records import CountedRequest
 from millrace.documents import Record
 from millrace.ports import Compare, Key, RegistryStore, Update
+from millrace.routing import order_marks
 
 KeyT = TypeVar("KeyT", int, str)
 
@@ -25,6 +26,8 @@ UNKNOWN_MODEL = "_unknown"
 #: Version of the requests that failed before their version was known.
 UNKNOWN_VERSION = 0
 
+#: Most keys of an hour that are kept: an item holds 400 KB.
+_MAX_KEYS = 5_000
 _FIRST_ERROR = 400  # of HTTP's status codes
 
 #: Bins of latency in an octave; bin ``i`` holds latencies from ``2 ** (i / 4)`` up to ``2 ** ((i + 1) / 4)`` ms.
@@ -42,7 +45,7 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     latency, and ``latency_us`` is the sum of their latencies in microseconds. Of the ``rows``, ``refused_rows`` were
     left out as invalid. Of an arm, ``fallbacks`` counts the requests that the champion answered for it, by reason,
     ``not_finite`` those that the champion itself predicted no finite number for, and ``unloaded`` those in environments
-    that lacked a candidate.
+    that lacked a candidate. ``keys`` are the marks of the routing keys in a sample of them, each once.
     """
 
     requests: int = 0
@@ -55,6 +58,7 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     fallbacks: dict[str, int] = {}  # noqa: RUF012  # as above
     not_finite: int = 0
     unloaded: int = 0
+    keys: frozenset[str] = frozenset()
 
     @property
     def errors(self) -> int:
@@ -95,12 +99,20 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
     """Return the sum of counts."""
     numbers, statuses, latencies, fallbacks = Counter[str](), Counter[str](), Counter[int](), Counter[str]()
+    keys: set[str] = set()
     for one in many:
+        keys |= one.keys
         statuses.update(one.statuses)
         latencies.update(one.latencies)
         fallbacks.update(one.fallbacks)
         numbers.update({name: getattr(one, name) for name in _NUMBERS})
-    return TrafficCounts(statuses=dict(statuses), latencies=dict(latencies), fallbacks=dict(fallbacks), **numbers)
+    return TrafficCounts(
+        statuses=dict(statuses),
+        latencies=dict(latencies),
+        fallbacks=dict(fallbacks),
+        keys=frozenset(keys),
+        **numbers,
+    )
 
 
 _NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us", "not_finite", "unloaded")
@@ -115,7 +127,8 @@ def count_difference(counts: TrafficCounts, earlier: TrafficCounts) -> TrafficCo
 
     numbers = {name: max(0, getattr(counts, name) - getattr(earlier, name)) for name in _NUMBERS}
     statuses, latencies, fallbacks = map(less, ("statuses", "latencies", "fallbacks"))
-    return TrafficCounts(statuses=statuses, latencies=latencies, fallbacks=fallbacks, **numbers)
+    keys = counts.keys - earlier.keys
+    return TrafficCounts(statuses=statuses, latencies=latencies, fallbacks=fallbacks, keys=keys, **numbers)
 
 
 def arm_key(release_id: str, stage: int, arm: str) -> str:
@@ -129,8 +142,12 @@ def count_requests(requests: Iterable[CountedRequest]) -> dict[int, TrafficCount
 
 
 def count_arms(requests: Iterable[CountedRequest]) -> dict[str, TrafficCounts]:
-    """Return the counts of the requests during releases by :func:`arm_key`."""
-    return _count((arm_key(one.release, one.stage, one.arm), one) for one in requests if one.release)
+    """Return the counts of the requests during releases by :func:`arm_key`; of too many keys a smaller sample."""
+    released = [request for request in requests if request.release]
+    marks = {request.key for request in released if request.key}
+    kept = set(sorted(marks, key=order_marks)[:_MAX_KEYS])
+    counts = _count((arm_key(one.release, one.stage, one.arm), one) for one in released)
+    return {key: msgspec.structs.replace(one, keys=one.keys & kept) for key, one in counts.items()}
 
 
 def _count(requests: Iterable[tuple[KeyT, CountedRequest]]) -> dict[KeyT, TrafficCounts]:
@@ -151,6 +168,7 @@ class _Sums:
     fallbacks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     not_finite: int = 0
     unloaded: int = 0
+    keys: set[str] = field(default_factory=set)
 
     def add(self, request: CountedRequest) -> None:
         self.rows += request.rows
@@ -164,6 +182,8 @@ class _Sums:
             self.fallbacks[request.fallback] += 1
         self.not_finite += request.not_finite
         self.unloaded += request.unloaded
+        if request.key:
+            self.keys.add(request.key)
 
     def counts(self) -> TrafficCounts:
         return TrafficCounts(
@@ -177,6 +197,7 @@ class _Sums:
             fallbacks=dict(sorted(self.fallbacks.items())),
             not_finite=self.not_finite,
             unloaded=self.unloaded,
+            keys=frozenset(self.keys),
         )
 
 

@@ -88,7 +88,15 @@ class ReleaseStart(ChangeRequest):
     bake: str | None = None
     min_requests: int | None = None
     sticky_by: str | None = None
+    shadow_first: str | None = None
+    guards: Any = None
+    reward: Any = None
+    reward_after: str | None = None
+    effect: float | None = None
+    floor: float | None = None
+    versions: list[VersionNumber] | None = None
     max_duration: str | None = None
+    on_undecided: str | None = None
 
 
 class KeyScopeRequest(ChangeRequest):

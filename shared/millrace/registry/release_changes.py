@@ -6,7 +6,7 @@ release began with.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from millrace.entities import ModelState, Release, ReleaseStatus, VersionOutcome
@@ -68,9 +68,16 @@ def make_release(
         reason=audit.reason,
         run_id=run_id,
         stage_since=now,
-        decision=f"begun with {format_share(spec.weights[0])} of the requests",
+        decision=f"begun with {describe_stage(spec)}",
         decided_at=now,
     )
+
+
+def describe_stage(spec: ReleaseSpec, place: int = 0) -> str:
+    """Return a stage of a policy for a message."""
+    kind, weight = spec.stages[place]
+    texts = {"replay": "a replay of captured requests", "preload": "environments that load it"}
+    return texts.get(kind) or f"{format_share(weight * (1 + len(spec.versions)))} of the requests"
 
 
 def describe_start(release: Release) -> dict[str, object]:
@@ -97,7 +104,11 @@ class Introduction:
 
 
 def introduce(state: ModelState, version: int, spec: ReleaseSpec, audit: AuditContext, run_id: str) -> Introduction:
-    """Introduce a version that passed the gate, by the model's ``release`` and what is under way."""
+    """Introduce a version that passed the gate, by the model's ``release`` and what is under way.
+
+    Further versions of a bandit are for the releases that people start: nobody knows yet what they are by then.
+    """
+    spec = spec.model_copy(update={"versions": ()})
     champion, challenger = state.aliases.get(CHAMPION), state.aliases.get(CHALLENGER)
     as_challenger = () if challenger == version else (MoveAlias(CHALLENGER, challenger, version),)
     alias: dict[str, object] = {"alias": CHALLENGER, "from_version": challenger}
@@ -109,8 +120,7 @@ def introduce(state: ModelState, version: int, spec: ReleaseSpec, audit: AuditCo
         return Introduction("kept", "release_waiting", message, (*as_challenger, wait), details)
     if champion is not None and spec.strategy != "all_at_once":
         release = make_release(state, version, spec, audit, run_id)
-        share = format_share(release.weight)
-        message = f"kept as challenger: release {release.release_id} begins with {share} of the requests"
+        message = f"kept as challenger: release {release.release_id} begins with {describe_stage(spec)}"
         details = {**alias, **describe_start(release)}
         return Introduction("kept", "release_started", message, (*as_challenger, StartRelease(release)), details)
     details = {"alias": CHAMPION, "from_version": champion, "to_version": version, "run_id": run_id}
@@ -136,7 +146,7 @@ def end_release(
 ) -> tuple[EndRelease, ...]:
     """Return the end of the active release, if there is one, when ``version`` becomes the champion (None: no version).
 
-    It completes the release when it is its candidate, and supersedes it otherwise. ``completing`` is the release as it
+    It completes the release when it is a candidate, and supersedes it otherwise. ``completing`` is the release as it
     was when its completion was decided: whoever has ended, paused or changed it since wins.
 
     Raises ``ConflictError`` when ``completing`` is not active any more.
@@ -147,7 +157,7 @@ def end_release(
     release = completing or find_active_release(state, registry)
     if release is None:
         return ()
-    completed = version == release.candidate
+    completed = version in release.versions[1:]
     status: ReleaseStatus = "completed" if completed else "superseded"
     reason = audit.reason if completed else f"superseded by {name_version(version)}: {audit.reason}"
     entry_audit = AuditContext(audit.actor, reason, release.decide_at(occurred_at))
@@ -175,13 +185,14 @@ def change_release(
 
 
 def begin_release(
-    state: ModelState, candidate: int, spec: ReleaseSpec, audit: AuditContext, registry: Registry
+    state: ModelState, candidate: int, spec: ReleaseSpec, audit: AuditContext, registry: Registry, *, notice: str = ""
 ) -> Release:
-    """Begin the release of a version beside the champion, with the ledger entry.
+    """Begin the release of a version beside the champion, with the ledger entry; ``notice`` says what to expect.
 
     Raises ``ConflictError`` when one is active, or the aliases moved meanwhile.
     """
     release = make_release(state, candidate, spec, audit)
+    release = replace(release, decision=f"{release.decision}; {notice}") if notice else release
     entry = audit.entry(state, f"{release.release_id}-started", "release_started", describe_start(release))
     registry.commit(RegistryTransaction(entry, state.revision, (StartRelease(release),)))
     return release

@@ -164,7 +164,7 @@ class RegistryTransaction:
             elif isinstance(change, RetireVersion):
                 versions.setdefault(change.version, None)
             elif isinstance(change, StartRelease):
-                versions.setdefault(change.release.candidate, None)
+                versions |= {version: versions.get(version) for version in change.release.versions[1:]}
             elif isinstance(change, AssignOutcome):
                 versions[change.version] = change.before
         return versions
@@ -244,7 +244,7 @@ def replace_release(after: Release) -> Update:
 #: Fields of a release that change; the others are as it began.
 _CHANGING = (
     *("status", "stage", "stage_since", "revision"),
-    *("evidence", "history", "decision", "decided_at", "ended_at"),
+    *("evidence", "history", "shares", "decision", "decided_at", "ended_at"),
 )
 
 

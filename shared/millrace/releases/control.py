@@ -9,7 +9,15 @@ from pydantic import ValidationError
 
 from millrace.documents import to_plain
 from millrace.entities import ModelState, Release, ReleaseStatus
-from millrace.errors import ConflictError, ModelNotReadyError, ReleaseNotFoundError, UnfitVersionError
+from millrace.errors import (
+    ConflictError,
+    InvalidInputError,
+    ModelNotReadyError,
+    ReleaseNotFoundError,
+    UnfitVersionError,
+)
+from millrace.layout import version_key
+from millrace.manifest import SIGNATURE, Signature
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.ledger import AuditContext
@@ -24,7 +32,10 @@ from millrace.registry.release_changes import (
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_evidence, count_tests
 from millrace.releases.guards import ALPHA
+from millrace.releases.reward_decisions import describe_need
+from millrace.releases.rewards import REWARD_ALPHA, RewardEvidence
 from millrace.retry import retry
+from millrace.routing import CHAMPION_ARM
 from millrace.spec.part import invalid_input
 from millrace.spec.release import ReleaseSpec
 
@@ -73,16 +84,42 @@ def start_release(
         way = f'promote or abort it first: millrace release abort {model} --reason "..."'
         raise ConflictError(f"release {state.release_id} of {model!r} is active; {way}")
     policy = _read_policy(registry.get_spec(model).release, overrides)
-    found = find_servable_version(model, version, registry, model_store)
-    if found.outcome == "awaiting_approval":
-        raise ConflictError(f"version {version} waits for approval: approve or reject run {found.run_id}")
-    return ReleaseResult("started", describe_release(begin_release(state, version, policy, audit, registry)))
+    if {version, champion} & {*policy.versions}:
+        raise InvalidInputError(f"versions of {model!r} are further candidates: remove {version} and {champion} there")
+    for candidate in (version, *policy.versions):
+        found = find_servable_version(model, candidate, registry, model_store)
+        if found.outcome == "awaiting_approval":
+            raise ConflictError(f"version {candidate} waits for approval: approve or reject run {found.run_id}")
+    notice = _check_reward(model, version, policy, model_store)
+    return ReleaseResult(
+        "started", describe_release(begin_release(state, version, policy, audit, registry, notice=notice))
+    )
+
+
+def _check_reward(model: str, version: int, policy: ReleaseSpec, model_store: ObjectStore) -> str:
+    """Return what a comparison of rewards needs, as text; raises ``InvalidInputError`` for a reward that cannot be."""
+    if policy.reward is None:
+        return ""
+    schema = Signature.read(model_store.get(version_key(model, version, SIGNATURE))).schema
+    classes, outcome = schema.get("classes") or (), policy.reward.outcome
+    if outcome is None and classes:
+        raise InvalidInputError(f"outcomes of {model!r} are classes: a reward is one of {', '.join(classes)}")
+    if outcome is not None and outcome not in classes:
+        known = f"one of {', '.join(classes)}" if classes else "a number: write low and high"
+        raise InvalidInputError(f"no outcome of {model!r} is {outcome!r}: a reward is {known}")
+    if policy.strategy != "ab_test":
+        return ""
+    measure = f"the mean of outcomes that are {outcome}" if outcome else "the mean of outcomes"
+    weight = next(stage.weight for stage in policy.stages if stage.kind == "serve")
+    return f"compares {measure}: {describe_need(policy.effect, weight)}"
 
 
 def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec:
     document = spec.dump()
-    if "strategy" in overrides or spec.strategy == "all_at_once":
-        document |= {"strategy": "canary", "steps": None, "reward": None, "versions": []}
+    default = "canary" if spec.strategy == "all_at_once" else spec.strategy
+    strategy = overrides.get("strategy", default)
+    if strategy != spec.strategy:
+        document |= {"strategy": strategy, "steps": None, "reward": None, "versions": []}
     try:
         policy = ReleaseSpec.model_validate(document | dict(overrides))
     except ValidationError as error:
@@ -217,6 +254,7 @@ def describe_release(release: Release) -> dict[str, Any]:
         }
         for name, state in evidence.guards.items()
     ]
+    rewards = evidence.rewards
     steps = list(release.spec.weights)
     counted = {arm: count_evidence(getattr(evidence.counted, arm)) for arm in ("champion", "candidate")}
     return document | {
@@ -230,4 +268,22 @@ def describe_release(release: Release) -> dict[str, Any]:
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,
         "guards": guards,
+        "arms": [
+            {"arm": arm, "version": {CHAMPION_ARM: release.baseline, **release.candidates}[arm], "share": share}
+            for arm, share in (release.arm_shares if release.is_active else {}).items()
+        ],
+        "sampled_keys": {"counts": evidence.shares.counts, "is_mismatch": evidence.shares.is_mismatch},
+        "rewards": None if rewards is None else _describe_rewards(rewards),
+    }
+
+
+def _describe_rewards(rewards: RewardEvidence) -> dict[str, Any]:
+    means = {arm: {"count": one.count, "mean": one.mean} for arm, one in rewards.arms.items()}
+    return {
+        "until": to_plain(rewards.until),
+        "arms": means,
+        "not_reported": rewards.not_reported,
+        "log_e_better": rewards.log_e_better,
+        "log_e_worse": rewards.log_e_worse,
+        "log_e_limit": math.log(2.0 / REWARD_ALPHA),
     }

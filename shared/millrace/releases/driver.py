@@ -6,14 +6,14 @@ active or a version waits for its end.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.captures.traffic import read_traffic
 from millrace.entities import ModelState, Release
 from millrace.errors import ConflictError, UnfitVersionError, VersionNotFoundError
-from millrace.ports import Event, EventPublisher, ObjectStore, RegistryStore, Schedule, Schedules
-from millrace.registry.ledger import EVENT_VERSION, AuditContext
+from millrace.ports import ObjectStore, RegistryStore, Schedule, Schedules
+from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import promote
 from millrace.registry.release_changes import (
     change_release,
@@ -23,6 +23,7 @@ from millrace.registry.release_changes import (
 )
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_stage
+from millrace.releases.rewards import find_rewards
 from millrace.releases.step import StepDecision, fail_release, step
 
 ACTOR = "evaluate_release"
@@ -46,12 +47,23 @@ class Tick:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TickStores:
+    """The stores of a tick: the registry, the record of traffic, versions, and evidence that others write."""
+
+    registry: Registry
+    items: RegistryStore
+    models: ObjectStore
+    data: ObjectStore
+
+
 def evaluate_release(
     model: str,
     *,
     registry: Registry,
     item_store: RegistryStore,
     model_store: ObjectStore,
+    data_store: ObjectStore,
     schedules: Schedules,
     now: datetime,
 ) -> Tick:
@@ -62,7 +74,8 @@ def evaluate_release(
     release = find_active_release(state, registry)
     if release is not None:
         _ensure_schedule(model, schedules)
-        return _evaluate(state, release, registry=registry, item_store=item_store, model_store=model_store, now=now)
+        stores = TickStores(registry, item_store, model_store, data_store)
+        return _evaluate(state, release, stores, now)
     if state.pending_candidate and state.deleted_at is None:
         try:
             action = introduce_pending(state, AuditContext(ACTOR, "", now), registry)
@@ -84,42 +97,22 @@ def _ensure_schedule(model: str, schedules: Schedules) -> None:
         schedules.put(Schedule(model, "release", TICK))
 
 
-def _evaluate(
-    state: ModelState,
-    release: Release,
-    *,
-    registry: Registry,
-    item_store: RegistryStore,
-    model_store: ObjectStore,
-    now: datetime,
-) -> Tick:
+def _evaluate(state: ModelState, release: Release, stores: TickStores, now: datetime) -> Tick:
+    item_store, registry = stores.items, stores.registry
     has_begun = Evidence.of(release).begun
     if not has_begun:
         before = read_traffic(item_store, release.model, release.started_at - _DAY, release.started_at)
         release = replace(release, evidence=Evidence().begin(release, before, now).write())
     since = (release.stage_since or release.started_at) - _CLOCK_SKEW
     counts = count_stage(release, read_traffic(item_store, release.model, since, now + _CLOCK_SKEW))
-    decision = step(release, counts, now)
+    rewards = find_rewards(release, stores.data) if release.spec.reward else None
+    decision = step(release, counts, now, rewards=rewards)
     if decision.kind == "complete":
-        return _complete(state, release, decision, registry=registry, model_store=model_store, now=now)
+        return _complete(state, release, decision, registry=registry, model_store=stores.models, now=now)
     if decision.kind == "hold":
         saved = (has_begun and not decision.has_news) or save_evidence(decision.after, registry)
         return Tick(release.model, "held" if saved else "overtaken", release.release_id, decision.reason)
     return _change(state, decision, registry, now)
-
-
-def remind_of_release(model: str, registry: Registry, publisher: EventPublisher, now: datetime) -> bool:
-    """Publish ``ReleaseDue``, should the schedule of an active release, or of a version that waits for it, be lost.
-
-    Raises ``ServiceUnavailableError`` when the bus is busy.
-    """
-    state = registry.find_state(model)
-    if state is None or state.deleted_at is not None or not (state.release_id or state.pending_candidate):
-        return False
-    event_id = f"{model}/release-due-{now.astimezone(UTC):%Y%m%dT%H}"
-    detail = {"event_version": EVENT_VERSION, "event_id": event_id, "model": model, "release_id": state.release_id}
-    publisher.publish([Event("ReleaseDue", detail, now)])
-    return True
 
 
 _CHANGES: dict[str, tuple[str, TickOutcome]] = {
@@ -155,7 +148,7 @@ def _complete(
     try:
         promote(
             release.model,
-            release.candidate,
+            decision.winner or release.candidate,
             audit,
             registry=registry,
             model_store=model_store,

@@ -6,7 +6,6 @@ number of requests or by its age.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +23,8 @@ from millrace.releases.guards import (
     update_wealth,
     update_wealth_alone,
 )
+from millrace.releases.rewards import RewardEvidence
+from millrace.releases.shares import KeyShares
 from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
 from millrace.spec.release import TRAFFIC_GUARDS, ReleaseSpec, TrafficGuard
 
@@ -55,6 +56,13 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
         """Return the counts that came after earlier ones."""
         champion = count_difference(self.champion, earlier.champion)
         return ArmCounts(champion=champion, candidate=count_difference(self.candidate, earlier.candidate))
+
+    def without_keys(self) -> "ArmCounts":
+        """Return the counts without the marks of keys."""
+        champion, candidate = (
+            msgspec.structs.replace(arm, keys=frozenset()) for arm in (self.champion, self.candidate)
+        )
+        return ArmCounts(champion=champion, candidate=candidate)
 
     def bad_events(self, guard: TrafficGuard, slow_over_ms: float | None) -> BadEvents:
         """Return the bad events of a guard by arm."""
@@ -139,6 +147,8 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     #: The champion's requests of the day before and of the stage ``preload``, which ``blue_green`` compares with.
     before: TrafficCounts = TrafficCounts()
     preloaded: TrafficCounts = TrafficCounts()
+    shares: KeyShares = KeyShares()
+    rewards: RewardEvidence | None = None
     window_requests: int = 0  # of the last window that was closed
     window_unloaded: int = 0  # of them, those in environments that lacked the candidate
     guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
@@ -146,6 +156,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
     def pass_stage(self, counts: ArmCounts, now: datetime, preloaded: TrafficCounts | None = None) -> "Evidence":
         """Return the evidence at the beginning of the stage after one with these counts."""
         changes: dict[str, Any] = {"counted": ArmCounts(), "earlier": self.requests_with(counts), "window_since": now}
+        changes["shares"] = self.shares.pass_stage()
         changes["preloaded"] = self.preloaded if preloaded is None else preloaded
         return msgspec.structs.replace(self, **changes, window_requests=0, window_unloaded=0)
 
@@ -180,9 +191,11 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
             before = count_difference(add_counts(of_champion), count_stage(release, day_before).champion)
         return msgspec.structs.replace(self, begun=True, slow_over_ms=over, before=before, window_since=now)
 
-    def close_window(self, counts: ArmCounts, spec: ReleaseSpec, now: datetime) -> "Evidence":
+    def close_window(self, counts: ArmCounts, release: Release, now: datetime) -> "Evidence":
         """Return the evidence after the present window."""
-        window = counts.since(self.counted)
+        spec, window = release.spec, counts.since(self.counted)
+        keys = {CHAMPION_ARM: window.champion.keys, CANDIDATE_ARM: window.candidate.keys}
+        shares = {CHAMPION_ARM: 1.0 - release.weight, CANDIDATE_ARM: release.weight}
         guards = dict(self.guards)
         for name, ratio in guard_ratios(spec).items():
             state, events = guards.get(name, GuardState()), window.bad_events(name, self.slow_over_ms)
@@ -193,9 +206,10 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
                 guards[name] = state.add(events, ratio)
         return msgspec.structs.replace(
             self,
-            counted=counts,
+            counted=counts.without_keys(),
             window_since=now,
             guards=guards,
+            shares=self.shares.add(keys, shares),
             window_requests=window.requests,
             window_unloaded=window.champion.unloaded,
         )
@@ -253,19 +267,10 @@ def add_point(
     return (*kept, point)
 
 
-@dataclass(frozen=True, slots=True)
-class _StageKeys:
-    champion: str
-    candidate: str
-
-
 def count_stage(release: Release, hours: Iterable[TrafficHour]) -> ArmCounts:
-    """Return the counts of a release's present stage."""
-    keys = _StageKeys(
-        arm_key(release.release_id, release.stage, CHAMPION_ARM),
-        arm_key(release.release_id, release.stage, CANDIDATE_ARM),
-    )
+    """Return the counts of a release's present stage; several candidates are counted together."""
     known = list(hours)
-    champion = add_counts(hour.arms[keys.champion] for hour in known if keys.champion in hour.arms)
-    candidate = add_counts(hour.arms[keys.candidate] for hour in known if keys.candidate in hour.arms)
-    return ArmCounts(champion=champion, candidate=candidate)
+    keys = {arm: arm_key(release.release_id, release.stage, arm) for arm in (CHAMPION_ARM, *release.candidates)}
+    counts = {arm: [hour.arms[key] for hour in known if key in hour.arms] for arm, key in keys.items()}
+    champion = add_counts(counts.pop(CHAMPION_ARM))
+    return ArmCounts(champion=champion, candidate=add_counts(one for many in counts.values() for one in many))

@@ -4,9 +4,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
 from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests
+from millrace.releases.reward_decisions import RewardDecision, decide_by_rewards, describe_rewards
+from millrace.releases.rewards import RewardEvidence
+from millrace.routing import CANDIDATE_ARM
 from millrace.spec.release import LEAST_BAKE, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
@@ -23,6 +28,7 @@ class StepDecision:
     after: Release
     details: dict[str, Any]
     has_news: bool = True
+    winner: int | None = None  # the version to promote; None for the candidate
 
     @property
     def reason(self) -> str:
@@ -30,7 +36,7 @@ class StepDecision:
         return self.after.decision
 
 
-def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
+def step(release: Release, counts: ArmCounts, now: datetime, *, rewards: RewardEvidence | None = None) -> StepDecision:
     """Decide on an active release.
 
     Too little data holds: it neither passes a stage nor fails one. A paused release does not advance, and a guard that
@@ -40,51 +46,107 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
     ----------
     counts : ArmCounts
         Of the present stage, from its beginning.
+    rewards : RewardEvidence or None
+        Of ``ab_test`` and ``bandit``.
     """
     spec, evidence = release.spec, Evidence.of(release)
+    has_rewards = rewards is not None and rewards != evidence.rewards
+    evidence = msgspec.structs.replace(evidence, rewards=rewards or evidence.rewards)
     is_over, wanted = _is_stage_over(release, counts, now)
     # When a window is closed, the bad events in it must not matter.
     is_due = evidence.is_due(counts, now) or (is_over and counts.requests > evidence.counted.requests)
     if is_due:
-        evidence = evidence.close_window(counts, spec, now)
+        evidence = evidence.close_window(counts, release, now)
     worse = evidence.find_worse(count_tests(spec))
     if worse is not None:
         return _roll_back(release, evidence, worse, now)
+    has_news = is_due or has_rewards
     if release.status == "paused":
-        return _decide("hold", release, evidence, "paused", now, has_news=is_due)
-    unloaded = _find_unloaded(release, evidence, is_over=is_over)
+        return _decide("hold", release, evidence, "paused", now, has_news=has_news)
+    position = _Position(release, evidence, counts, now, is_over=is_over, has_rewards=has_rewards)
+    unloaded = position.find_unloaded()
     if unloaded and evidence.window_unloaded == evidence.window_requests:
         return fail_release(release, f"no environment could load version {release.candidate}: {unloaded}", now)
-    if now - release.started_at >= spec.longest and spec.on_undecided != "hold":
-        return _end_undecided(release, evidence, unloaded, now)
-    if is_over and not unloaded:
-        return _pass_stage(release, evidence, counts, now)
+    objection = unloaded or position.find_mismatch()
+    decided = position.decide(objection)
+    if decided is not None:
+        return decided
     since = release.stage_since or release.started_at
-    reason = f"held at {_name_stage(release)}: {unloaded or wanted}, since {since:%H:%M} UTC"
-    return _decide("hold", release, evidence, reason, now, has_news=is_due)
+    if position.compares_rewards:
+        wanted = describe_rewards(release, evidence.rewards)
+    reason = f"held at {_name_stage(release)}: {objection or wanted}, since {since:%H:%M} UTC"
+    return _decide("hold", release, evidence, reason, now, has_news=has_news)
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """A release that no guard ends, and that is not paused."""
+
+    release: Release
+    evidence: Evidence
+    counts: ArmCounts
+    now: datetime
+    is_over: bool  # the stage has lasted long enough, with requests enough
+    has_rewards: bool  # there are rewards that were not decided on
+
+    @property
+    def compares_rewards(self) -> bool:
+        return self.release.spec.reward is not None and self.release.stage_kind == "serve"
+
+    def decide(self, objection: str) -> StepDecision | None:
+        """Return the decision that ends the stage or the release; None where it goes on."""
+        release, evidence, now = self.release, self.evidence, self.now
+        is_last = now - release.started_at >= release.spec.longest and release.spec.on_undecided != "hold"
+        if self.compares_rewards and not objection:
+            decided = decide_by_rewards(release, evidence.rewards, has_rewards=self.has_rewards, is_last=is_last)
+            if decided is not None:
+                return _follow_rewards(release, evidence, self.counts, decided, now)
+        if is_last:
+            return _end_undecided(release, evidence, objection, now)
+        if self.is_over and not objection and not self.compares_rewards:
+            return _pass_stage(release, evidence, self.counts, now)
+        return None
+
+    def find_mismatch(self) -> str:
+        """Return the shares of the keys that do not match the plan's, as text."""
+        shares = self.evidence.shares
+        if not shares.is_mismatch:
+            return ""
+        keys = f"{shares.counts.get(CANDIDATE_ARM, 0)} of {sum(shares.counts.values())} sampled keys"
+        planned = format_share(self.release.weight)
+        return f"records are missing: {keys} are the candidate's where {planned} should be"
+
+    def find_unloaded(self) -> str:
+        """Return the number of requests in environments that lack the candidate, while it has to be loaded, as text."""
+        evidence = self.evidence
+        if not (self.release.stage_kind == "preload" and self.is_over and evidence.window_unloaded):
+            return ""
+        requests = f"{evidence.window_unloaded} of {evidence.window_requests} requests"
+        return f"{requests} were in environments that have not loaded it"
+
+
+def _follow_rewards(
+    release: Release, evidence: Evidence, counts: ArmCounts, decided: RewardDecision, now: datetime
+) -> StepDecision:
+    if decided.shares is not None:
+        advanced = replace(release, stage=release.stage + 1, stage_since=now, shares=decided.shares)
+        return _decide("advance", advanced, evidence.pass_stage(counts, now), decided.reason, now)
+    if decided.winner == release.baseline:
+        return _decide("roll_back", release, evidence, decided.reason, now, status="rolled_back")
+    return replace(_decide("complete", release, evidence, decided.reason, now), winner=decided.winner)
 
 
 def _name_stage(release: Release) -> str:
-    kind = release.spec.stages[release.stage].kind
-    return format_share(release.weight) if kind == "serve" else kind
+    return format_share(release.weight) if release.stage_kind == "serve" else release.stage_kind
 
 
 def _is_stage_over(release: Release, counts: ArmCounts, now: datetime) -> tuple[bool, str]:
     """Return whether a stage has lasted long enough and has had requests enough, and the requests so far as text."""
-    spec, is_preload = release.spec, release.spec.stages[release.stage].kind == "preload"
+    spec, is_preload = release.spec, release.stage_kind == "preload"
     least = min(LEAST_BAKE, spec.bake_time) if is_preload else spec.bake_time
     requests = count_evidence(counts.champion if is_preload else counts.candidate)
     wanted = f"{requests} of {spec.min_requests} requests" + ("" if is_preload else " of the candidate")
     return now - (release.stage_since or release.started_at) >= least and requests >= spec.min_requests, wanted
-
-
-def _find_unloaded(release: Release, evidence: Evidence, *, is_over: bool) -> str:
-    """Return the number of requests in environments that lack the candidate, while it has to be loaded, as text."""
-    is_preload = release.spec.stages[release.stage].kind == "preload"
-    if not (is_preload and is_over and evidence.window_unloaded):
-        return ""
-    requests = f"{evidence.window_unloaded} of {evidence.window_requests} requests"
-    return f"{requests} were in environments that have not loaded it"
 
 
 def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: datetime) -> StepDecision:
@@ -106,13 +168,13 @@ def _end_undecided(release: Release, evidence: Evidence, objection: str, now: da
 
 def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
     passed = f"{count_evidence(counts.candidate)} requests of the candidate, no guard objects"
-    is_preload = release.spec.stages[release.stage].kind == "preload"
+    is_preload = release.stage_kind == "preload"
     if is_preload:
         passed = f"every environment of the last {evidence.window_requests} requests has loaded it"
     if release.stage + 1 == len(release.spec.stages):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
-    evidence = evidence.pass_stage(counts, now, preloaded=counts.champion if is_preload else None)
+    evidence = evidence.pass_stage(counts, now, preloaded=counts.without_keys().champion if is_preload else None)
     return _decide("advance", advanced, evidence, f"advanced to {format_share(advanced.weight)}: {passed}", now)
 
 

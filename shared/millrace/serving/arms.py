@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from millrace.errors import MillraceError
-from millrace.routing import CHAMPION_ARM, RoutingPlan
+from millrace.routing import CHAMPION_ARM, RoutingPlan, mark_key
 from millrace.serving.capture import write_row_id
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import request_form
@@ -42,6 +42,7 @@ class Assignment:
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
     unloaded: bool = False  # this environment lacks a candidate
+    key: str = ""  # mark of the routing key, if it is in the sample of keys
     error: Exception | None = None  # of the candidate
 
     @property
@@ -58,6 +59,8 @@ class Assignment:
             found["not_finite"] = 1
         if self.unloaded:
             found["unloaded"] = 1
+        if self.key:
+            found["key"] = self.key
         return found
 
 
@@ -66,7 +69,8 @@ class ActiveRelease:
     """A routing plan, and the candidates that are loaded, by version.
 
     ``read_alike`` holds the versions that read a request as the champion does: rows without names are in the order of
-    a version's own features. ``key_column`` is the plan's, or the id column.
+    a version's own features. ``key_column`` is the plan's, or the id column. Unless that is sensitive, a sample of keys
+    is marked, so that the arms' shares of them can be compared with the plan's.
     """
 
     plan: RoutingPlan
@@ -74,6 +78,7 @@ class ActiveRelease:
     read_alike: frozenset[int]
     key_column: str | None
     unloaded: bool
+    marks_keys: bool
 
     @classmethod
     def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
@@ -82,16 +87,19 @@ class ActiveRelease:
         alike = frozenset(version for version, one in candidates.items() if request_form(one.schema) == form)
         identifier = champion.schema.identifier
         column = plan.key_column or (None if identifier is None else identifier.name)
+        # The key of the hash is no secret, so a mark would give away who has a sensitive value.
+        is_sensitive = any(known.sensitive for known in champion.schema.columns if known.name == column)
         unloaded = len(candidates) < len(plan.arms)
-        return cls(plan, candidates, alike | {champion.version}, column, unloaded)
+        return cls(plan, candidates, alike | {champion.version}, column, unloaded, not is_sensitive)
 
     def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
         """Assign a request to an arm."""
         key = _find_key(request, contents, self.key_column)
-        arm = self.plan.assign(prediction_id if key is None else key)
+        place = self.plan.locate(prediction_id if key is None else key)
+        arm, mark = self.plan.arm_at(place), mark_key(place) if self.marks_keys else ""
         if arm is None:
-            return Assignment(self.plan, unloaded=self.unloaded)
-        return Assignment(self.plan, arm.name, arm.version, unloaded=self.unloaded)
+            return Assignment(self.plan, unloaded=self.unloaded, key=mark)
+        return Assignment(self.plan, arm.name, arm.version, unloaded=self.unloaded, key=mark)
 
 
 def predict_assigned(

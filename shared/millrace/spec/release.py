@@ -26,7 +26,7 @@ TRAFFIC_GUARDS: tuple[TrafficGuard, ...] = ("errors", "slow", "refusals", "not_f
 REPLAY_GUARDS: tuple[ReplayGuard, ...] = ("quality", "estimate", "output")
 GUARDS: tuple[GuardName, ...] = (*TRAFFIC_GUARDS, *REPLAY_GUARDS)
 #: Metrics that are means of losses of single rows, so that two versions can be compared row by row.
-PAIRED_METRICS = ("accuracy", "brier_score", "log_loss", "mae", "rmse")
+PAIRED_METRICS = ("accuracy", "brier", "log_loss", "mae", "rmse")
 
 _DURATION = re.compile(r"(\d{1,5})(m|h|d)\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}

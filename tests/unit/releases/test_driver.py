@@ -17,7 +17,8 @@ from millrace.registry.promotion import GateDecision, assign_alias, promote, ret
 from millrace.registry.release_changes import get_release
 from millrace.releases import control, driver
 from millrace.releases.control import describe_release, describe_releases
-from millrace.releases.driver import Tick, evaluate_release, remind_of_release
+from millrace.releases.driver import Tick, evaluate_release
+from millrace.releases.upkeep import remind_of_release
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_events import MemoryEvents
@@ -257,8 +258,8 @@ class TestWhatHappensMeanwhile:
         world.serve(2_000)
         whole, again = driver.step, []
 
-        def step_and_tick(*arguments: Any) -> Any:
-            decision = whole(*arguments)
+        def step_and_tick(*arguments: Any, **more: Any) -> Any:
+            decision = whole(*arguments, **more)
             if not again:
                 again.append("")
                 again[0] = world.tick().outcome
@@ -432,6 +433,7 @@ def test_monitoring_requests_a_tick_while_a_release_is_active_and_not_otherwise(
 
 def test_a_model_that_is_not_known_has_no_release(world):
     ports = {"registry": world.registry, "model_store": world.models, "item_store": world.registry.store}
+    ports["data_store"] = world.data
     assert evaluate_release("nobody", schedules=world.schedules, now=NOW, **ports).outcome == "not_found"
 
 
