@@ -1,16 +1,22 @@
 """The same file through pandas: read whole, scored whole, written as Parquet; by MLflow's pyfunc or by scikit-learn.
 
-run_frame.py WORK KIND ROWS mlflow|sklearn
+Arguments: WORK KIND ROWS, and mlflow or sklearn.
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+
+def memory_mb(name: str) -> float:
+    """Return a figure of this process's memory; ``ru_maxrss`` would begin with that of the process that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) / 1_024 for line in status.splitlines() if line.startswith(name))
+
 
 work, kind, rows, tool = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 predict: Any
@@ -22,6 +28,7 @@ else:
     import joblib
 
     predict = joblib.load(work / kind / "pipeline.joblib").predict_proba
+idle = memory_mb("VmRSS")
 wall, cpu = time.perf_counter(), time.process_time()
 frame = pd.read_csv(work / "bucket" / "score" / "bench" / f"rows-{rows}.csv")
 identifiers = frame.pop("id")
@@ -31,4 +38,4 @@ result["prediction"] = (probabilities[:, 1] > 0.5).astype(int)  # noqa: PLR2004 
 result.to_parquet(work / f"{tool}-{kind}.parquet")
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 assert len(result) == rows
-print(json.dumps({"cpu": cpu, "wall": wall, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024}))
+print(json.dumps({"cpu": cpu, "wall": wall, "peak_mb": memory_mb("VmHWM"), "idle_mb": idle}))

@@ -47,9 +47,7 @@ class BatchJob(Document, frozen=True, kw_only=True, eq=False):
     destination: str  # prefix of the results, with ``/`` at its end
     format: OutputFormat = "parquet"
     join: bool = False  # the inputs' columns are in the results too
-    explain: bool = False
     interval: float | None = None  # level of intervals or prediction sets
-    capture: bool = False  # rows are captured for monitoring
     max_refused_share: float = MAX_REFUSED_SHARE
     created_at: datetime
     created_by: str = ""
@@ -103,7 +101,6 @@ class Plan(Document, frozen=True, kw_only=True, eq=False):
     reading: Mapping[str, Any]  # the spec's ``read``
     several: bool = False  # results name the file of each row
     warnings: tuple[str, ...] = ()
-    identifier: str | None = None  # the column that names each row, if the objects have it
 
 
 class RowError(Record, frozen=True, kw_only=True, eq=False):

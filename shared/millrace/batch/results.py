@@ -6,7 +6,7 @@ Every row has a place in the results, in the order of its file. A refused row ha
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -29,7 +29,7 @@ from millrace.serving.scoring import decide_classes, most_probable
 Columns = dict[str, pa.Array]
 
 #: Rows, and numbers of their matrix, that a model gets at once.
-BLOCK_ROWS, _BLOCK_NUMBERS = 65_536, 8_000_000
+BLOCK_ROWS, _BLOCK_NUMBERS = 16_384, 8_000_000
 #: Distinct labels that a summary counts.
 _COUNTED_LABELS = 1_000
 
@@ -77,22 +77,20 @@ class ResultColumns:
 
     loaded: LoadedModel
     bounds: Bounds | None
-    level: float | None = None
 
     @classmethod
     def of(cls, job: BatchJob, loaded: LoadedModel) -> Self:
         """Return those of a job; ``InvalidInputError`` when the version has no intervals of its level."""
-        bounds = None if job.interval is None else find_bounds(loaded, job.interval)
-        return cls(loaded, bounds, job.interval)
+        return cls(loaded, None if job.interval is None else find_bounds(loaded, job.interval))
 
     def build(self, outputs: Outputs, index: npt.NDArray[np.int64]) -> Columns:
         """Return columns; ``index`` has the output of each row, -1 for a row without one."""
         values, gone = outputs.values, index < 0
+        mask = None
         if gone.any():
-            values = values[np.maximum(index, 0)] if len(values) else np.zeros((len(index), *values.shape[1:]))
-        elif len(index) != len(values):
-            values = values[index]
-        mask = gone if gone.any() else None
+            some = len(values) > 0
+            values = values[np.maximum(index, 0)] if some else np.zeros((len(index), *values.shape[1:]), values.dtype)
+            mask = gone
         if not self.loaded.schema.classes:
             return self._regression(values.astype(np.float64), mask)
         return self._classification(values, mask)
@@ -184,7 +182,6 @@ class ResultFile:
     _schema: pa.Schema | None = None
     _parquet: pq.ParquetWriter | None = None
     _csv: IO[bytes] | None = None
-    _sha256: Any = field(default_factory=hashlib.sha256)
 
     def __enter__(self) -> Self:
         return self
