@@ -137,8 +137,29 @@ def draw_release(release: Document, now: datetime) -> RenderableType:
         ]
     else:
         rows.append(("ended", format_timestamp(release["ended_at"])))
+    if release.get("arms"):
+        rows.append(("arms", ", ".join(f"{one['arm']} {format_share(one['share'])}" for one in release["arms"])))
+    if release.get("sampled_keys", {}).get("is_mismatch"):
+        mismatch = "the arms' shares of the keys are not the plan's: records are missing, and no stage passes"
+        rows.append(("sample ratio", Text(mismatch, style="red")))
     rows += [("slow", describe_slow(release)), ("last decision", release["decision"])]
-    return Group(facts_table(rows), draw_guards(release))
+    parts: list[RenderableType] = [facts_table(rows), draw_guards(release)]
+    return Group(*parts, draw_rewards(release["rewards"])) if release.get("rewards") else Group(*parts)
+
+
+def draw_rewards(rewards: Document) -> RenderableType:
+    """Return the rewards of the arms, and the evidence that the candidate's are better or worse."""
+    rows = [
+        (arm.replace("_", " "), f"{one['count']:,}", format_value(one["mean"])) for arm, one in rewards["arms"].items()
+    ]
+    limit = rewards["log_e_limit"]
+    evidence = [
+        (name, Text.assemble(_bar(rewards[field] / limit, style), f" {rewards[field]:.2f} of {limit:.2f}"))
+        for name, field, style in (("better", "log_e_better", "green"), ("worse", "log_e_worse", "red"))
+    ]
+    title = f"Rewards, with {rewards['not_reported']:,} outcomes not reported"
+    headers = ("candidate is", "evidence (log e)")
+    return Group(make_table(title, ("arm", "outcomes", "mean reward"), rows), make_table("", headers, evidence))
 
 
 def draw_guards(release: Document) -> Table:

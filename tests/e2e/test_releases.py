@@ -7,14 +7,13 @@ after each of its runs, so nothing here waits five minutes.
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from millrace_cli.commands.monitor import run_monitoring
 
-from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack
+from tests.e2e.conftest import DeployedStack, wait_until
 from tests.serving_models import CHURN_RECORD
 
 pytestmark = pytest.mark.e2e
@@ -78,14 +77,6 @@ class Releases:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
             return None
-
-
-def wait_until(goal: str, condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain: {goal}"
-        time.sleep(0.3)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,10 @@ def render_release_page(release: Document, now: datetime) -> str:
         requests=_request_chart(release, end),
         by_arm=_requests_by_arm(release),
         guards=[_guard_panel(release, guard, end) for guard in release["guards"]],
+        rewards=release.get("rewards"),
+        reward_bars=_reward_bars(release.get("rewards")),
+        is_mismatch=release.get("sampled_keys", {}).get("is_mismatch", False),
+        versions={one["arm"]: one["version"] for one in release.get("arms", ())},
         rules=_rules(release),
     )
 
@@ -148,6 +152,17 @@ def _requests_by_arm(release: Document) -> list[Bar]:
     counted = (release["history"][-1]["requests"] if release["history"] else None) or release["stage_requests"]
     whole = sum(counted.values()) or 1
     return [Bar(arm.replace("_", " "), count / whole, f"{count:,}") for arm, count in counted.items()]
+
+
+def _reward_bars(rewards: Document | None) -> list[Bar]:
+    """Return the evidence that the candidate's rewards are better, and that they are worse."""
+    if rewards is None:
+        return []
+    limit = rewards["log_e_limit"]
+    return [
+        Bar(label, rewards[name] / limit, f"{format_number(rewards[name], 3)} of {limit:.2f}")
+        for label, name in (("better", "log_e_better"), ("worse", "log_e_worse"))
+    ]
 
 
 def _guard_panel(release: Document, guard: Document, end: datetime) -> dict[str, Any]:

@@ -187,6 +187,16 @@ def full_release() -> dict[str, Any]:
             for name, size in (("errors", 4.9), ("slow", -0.2))
         ],
         "history": history,
+        "arms": [{"arm": "champion", "version": 6, "share": 0.5}, {"arm": "candidate", "version": 7, "share": 0.5}],
+        "sampled_keys": {"counts": {}, "is_mismatch": True},
+        "rewards": {
+            "until": hours[3],
+            "arms": {"champion": {"count": 40, "mean": 0.25}, "candidate": {"count": 41, "mean": None}},
+            "not_reported": 12,
+            "log_e_better": -0.5,
+            "log_e_worse": 2.5,
+            "log_e_limit": 3.69,
+        },
         "changes": changes,
         "changes_complete": True,
     }

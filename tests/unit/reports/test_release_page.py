@@ -42,6 +42,9 @@ def test_a_release_that_has_just_begun_has_no_evidence_yet():
         "release paused",
         "slow: off, errors: ratio: 2.0",
         "hours since the start",
+        "2.5 of 3.69",
+        "12 outcomes are not reported",
+        "no stage passes",
     ],
 )
 def test_an_ended_release_shows_what_happened(shown):
