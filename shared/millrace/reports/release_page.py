@@ -20,7 +20,7 @@ _FEWEST_POINTS = 2
 #: More dots hide the curve.
 _MOST_DOTS = 40
 #: The longest time that is drawn in a unit, the unit in seconds, and its name.
-_UNITS = ((7_200.0, 60.0, "minutes"), (259_200.0, 3_600.0, "hours"))
+_UNITS = ((180.0, 1.0, "seconds"), (7_200.0, 60.0, "minutes"), (259_200.0, 3_600.0, "hours"))
 _DAY = (86_400.0, "days")
 _STAGE_NAMES = {"replay": "replay of captured traffic", "preload": "every environment loads the candidate"}
 

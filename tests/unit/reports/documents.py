@@ -144,6 +144,7 @@ def minimal_release() -> dict[str, Any]:
         "ended_at": None,
         "decision": "begun with 5 % of the requests",
         "log_e_limit": 4.382,
+        "slow_over_ms": None,
         "guards": [],
         "history": [],
         "stage_requests": {"champion": 0, "candidate": 0},

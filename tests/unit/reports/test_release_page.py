@@ -44,6 +44,7 @@ def test_a_release_that_has_just_begun_has_no_evidence_yet():
         "hours since the start",
         "2.5 of 3.69",
         "12 outcomes are not reported",
+        "No latency is slow",
         "no stage passes",
     ],
 )
