@@ -1,4 +1,4 @@
-"""`millrace demo`: run the whole loop on this machine, from two uploads to retraining on drift."""
+"""`millrace demo`: run the whole loop on this machine, from two uploads to releases of what drift retrained."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ SPEC_NOTE = (
 #: Measured on two idle cores with a build of an hour before, and on a busy machine without one.
 DURATION_NOTE = "this takes 2 to 7 minutes; Ctrl-C stops it and the stack"
 #: A stage ends at the first evaluation with so many requests of the candidate; each monitoring run requests one.
-CANARY = {"strategy": "canary", "steps": [25, 50], "bake": "0m", "min_requests": 10}
+CANARY: dict[str, Any] = {"strategy": "canary", "steps": [25, 50], "bake": "0m", "min_requests": 10}
 DRIFT_SPEC = {"target": "churned", "retraining": {"captured_rows": True}, "release": CANARY}
 RUN_TIMEOUT_SECONDS = 300.0
 _MONITORED = ("drift", "quality")
@@ -60,7 +60,7 @@ def demo(
     ] = False,
     port: Port = None,
 ) -> None:
-    """Demonstrate the whole loop: train, predict, detect drift, retrain."""
+    """Demonstrate the whole loop: train, predict, detect drift, retrain, release."""
     project = require_project()
     if batch:
         _demonstrate_batch(project, port, keep=keep)
@@ -259,6 +259,7 @@ def _show_next_commands(target: Target, *, keeps_running: bool) -> None:
         ("millrace predict churn .millrace/demo/churn_held_back.csv", "request predictions"),
         ("millrace models churn; millrace history churn", "list versions; show the ledger"),
         ("millrace monitor churn; millrace why churn", "show monitoring; explain the history"),
+        ("millrace release show churn; millrace dora", "show releases; how often, how fast and how well models change"),
         ("millrace local logs predict -f", "follow the functions' logs"),
         ("sam build && sam deploy", "deploy to an AWS account; then add --profile to these commands"),
     ]

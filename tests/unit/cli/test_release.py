@@ -135,8 +135,14 @@ def test_the_time_to_the_next_evaluation_is_that_of_the_schedule():
 
 def test_a_comparison_of_rewards_is_drawn_with_its_arms():
     release = full_release()
-    text = drawn({**RELEASE, **{name: release[name] for name in ("arms", "sampled_keys", "rewards")}})
-    for shown in ("champion 50 %, candidate 50 %", "no stage passes", "candidate  41        -", "2.50 of 3.69"):
+    text = drawn({**RELEASE, **{name: release[name] for name in ("arms", "sampled_keys", "rewards", "replay")}})
+    for shown in (
+        "4,000 captured rows, 700 with ground truth, the same decision on 91 %, accuracy: gain -0.02 (-0.05 to 0.01)",
+        "champion 50 %, candidate 50 %",
+        "no stage passes",
+        "candidate  41        -",
+        "2.50 of 3.69",
+    ):
         assert shown in text
 
 

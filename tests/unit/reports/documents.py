@@ -185,8 +185,22 @@ def full_release() -> dict[str, Any]:
         "policy": policy | {"min_requests": 200, "guards": {"slow": None, "errors": {"ratio": 2.0}}},
         "guards": [
             {"guard": name, "log_e": size, "candidate_requests": 620, **counts}
-            for name, size in (("errors", 4.9), ("slow", -0.2))
+            for name, size in (("errors", 4.9), ("slow", -0.2), ("quality", 1.5))
         ],
+        "replay": {
+            "status": "running",
+            "reason": "",
+            "rows": 4_000,
+            "labelled_rows": 700,
+            "compared_rows": 3_000,
+            "equal_rows": 3_000,
+            "refused_rows": 2,
+            "not_finite_rows": 0,
+            "agreement": 0.91,
+            "output_shift": 0.02,
+            "estimated_drop": None,
+            "quality": {"metric": "accuracy", "pairs": 700, "margin": 0.01, "gain": -0.02, "low": -0.05, "high": 0.01},
+        },
         "history": history,
         "arms": [{"arm": "champion", "version": 6, "share": 0.5}, {"arm": "candidate", "version": 7, "share": 0.5}],
         "sampled_keys": {"counts": {}, "is_mismatch": True},
