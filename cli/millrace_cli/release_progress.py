@@ -23,6 +23,7 @@ ACTIVE = ("running", "paused")
 #: Off a terminal, a line at least this often shows that the command is alive.
 _HEARTBEAT = timedelta(minutes=1)
 _BAR_WIDTH = 24
+_MOST_REASON = 200
 _STATUS_STYLES = {"running": "cyan", "paused": "yellow", "completed": "green", "rolled_back": "red"}
 
 
@@ -118,7 +119,10 @@ def draw_release(release: Document, now: datetime) -> RenderableType:
         ("release", release["release_id"]),
         ("status", Text(f"{_status(release)}, {release['policy']['strategy']}", style=style)),
         ("versions", f"{release['candidate']} beside {release['baseline']}"),
-        ("started", f"{format_timestamp(release['started_at'])} by {release['started_by']}: {release['reason']}"),
+        (
+            "started",
+            f"{format_timestamp(release['started_at'])} by {release['started_by']}: {_shorten(release['reason'])}",
+        ),
         ("share", Text.assemble(_bar(share, style), f" {format_share(share)} by version {release['candidate']}")),
         ("stages", _draw_stages(release)),
     ]
@@ -137,8 +141,46 @@ def draw_release(release: Document, now: datetime) -> RenderableType:
         ]
     else:
         rows.append(("ended", format_timestamp(release["ended_at"])))
+    if release.get("arms"):
+        rows.append(("arms", ", ".join(f"{one['arm']} {format_share(one['share'])}" for one in release["arms"])))
+    if release.get("sampled_keys", {}).get("is_mismatch"):
+        mismatch = "the arms' shares of the keys are not the plan's: records are missing, and no stage passes"
+        rows.append(("sample ratio", Text(mismatch, style="red")))
+    if release.get("replay"):
+        rows.append(("replay", describe_replay(release["replay"])))
     rows += [("slow", describe_slow(release)), ("last decision", release["decision"])]
-    return Group(facts_table(rows), draw_guards(release))
+    parts: list[RenderableType] = [facts_table(rows), draw_guards(release)]
+    return Group(*parts, draw_rewards(release["rewards"])) if release.get("rewards") else Group(*parts)
+
+
+def describe_replay(replay: Document) -> str:
+    """Return what replayed traffic says of the candidate, in one line."""
+    if replay["status"] != "running":
+        return f"{replay['status']}: {replay['reason']}"
+    parts = [f"{replay['rows']:,} captured rows", f"{replay['labelled_rows']:,} with ground truth"]
+    if replay["agreement"] is not None:
+        parts.append(f"the same decision on {format_share(replay['agreement'])}")
+    if quality := replay["quality"]:
+        parts.append(
+            f"{quality['metric']}: gain {quality['gain']:.4g} ({quality['low']:.4g} to {quality['high']:.4g}) on "
+            f"{quality['pairs']:,} rows"
+        )
+    return ", ".join(parts)
+
+
+def draw_rewards(rewards: Document) -> RenderableType:
+    """Return the rewards of the arms, and the evidence that the candidate's are better or worse."""
+    rows = [
+        (arm.replace("_", " "), f"{one['count']:,}", format_value(one["mean"])) for arm, one in rewards["arms"].items()
+    ]
+    limit = rewards["log_e_limit"]
+    evidence = [
+        (name, Text.assemble(_bar(rewards[field] / limit, style), f" {rewards[field]:.2f} of {limit:.2f}"))
+        for name, field, style in (("better", "log_e_better", "green"), ("worse", "log_e_worse", "red"))
+    ]
+    title = f"Rewards, with {rewards['not_reported']:,} outcomes not reported"
+    headers = ("candidate is", "evidence (log e)")
+    return Group(make_table(title, ("arm", "outcomes", "mean reward"), rows), make_table("", headers, evidence))
 
 
 def draw_guards(release: Document) -> Table:
@@ -170,6 +212,11 @@ def describe_slow(release: Document) -> str:
     if not release["is_begun"]:
         return "the first evaluation sets it, by the champion's requests of the day before"
     return "none: the champion had fewer than 100 requests on the day before, and the spec has no over_ms"
+
+
+def _shorten(reason: str) -> str:
+    """Return the beginning of a reason: the gate's fill a terminal, and the page has all of it."""
+    return reason if len(reason) <= _MOST_REASON else f"{reason[: _MOST_REASON - 1]}…"
 
 
 def _status(release: Document) -> str:

@@ -7,7 +7,7 @@ import csv
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
 from millrace.layout import version_key
+from millrace.manifest import Manifest
 from millrace.registry.store import Registry
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
@@ -85,41 +86,50 @@ class DeployedStack:
             (snapshot,) = snapshots
         return snapshot
 
+    @property
+    def registry(self) -> Registry:
+        """The stack's registry, with the administrator's credentials."""
+        tables = self.target.output("RegistryTableName"), self.target.output("RunsTableName")
+        return Registry(DynamoRegistryStore(self.client("dynamodb"), *tables))
+
     def serve_churn(self, model: str) -> None:
         """Register the churn model of the serving tests as champion, without a training run."""
-        artifacts = version_artifacts(churn_onnx(), churn_schema(), churn_background())
-        for name, body in artifacts.items():
-            self.client("s3").put_object(
-                Bucket=self.target.output("ModelsBucketName"), Key=version_key(model, 1, name), Body=body
-            )
-        models = Registry(
-            DynamoRegistryStore(
-                self.client("dynamodb"), self.target.output("RegistryTableName"), self.target.output("RunsTableName")
-            )
-        )
         now = datetime.now(UTC)
-
-        def entry(action: str) -> LedgerEntry:
-            return LedgerEntry(model, action, now, "test", action, "")
-
         run = Run(model, "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", now)
-        models.claim_cause(Cause("cause", model, "manual", now), run, entry("run_requested"))
+        cause = Cause("cause", model, "manual", now)
+        self.registry.claim_cause(cause, run, _entry(model, "run_requested", now))
+        self.register_churn(model, 1)
+        point_alias(self.registry, "champion", 1, model, now)
+
+    def register_churn(self, model: str, number: int, *, seed: int = 0, onnx: bytes | None = None) -> None:
+        """Register a churn model as a version that no alias points to; with other bytes as its model, if given."""
+        now = datetime.now(UTC)
         version = ModelVersion(
             model=model,
-            version=1,
-            semantic_version="1.0.0",
-            run_id=run.run_id,
+            version=number,
+            semantic_version=f"1.0.{number - 1}",
+            run_id="20260503T120000-0f3a9c2b7d1e",
             trial_id="trial",
             candidate="logistic_regression",
             task="binary",
             metrics={},
             dataset_ids=(),
             schema_version=1,
-            manifest_sha256=sha256(artifacts["manifest.json"]),
+            manifest_sha256="",
             created_at=now,
         )
-        models.put_version(version, entry("model_registered"))
-        point_alias(models, "champion", 1, model, now)
+        artifacts = version_artifacts(onnx or churn_onnx(seed=seed), churn_schema(), churn_background())
+        artifacts["manifest.json"] = Manifest.of(version, artifacts, None).write()
+        for name, body in artifacts.items():
+            self.client("s3").put_object(
+                Bucket=self.target.output("ModelsBucketName"), Key=version_key(model, number, name), Body=body
+            )
+        version = replace(version, manifest_sha256=sha256(artifacts["manifest.json"]))
+        self.registry.put_version(version, _entry(model, "model_registered", now, f"registered-{number}"))
+
+
+def _entry(model: str, action: str, now: datetime, entry_id: str = "") -> LedgerEntry:
+    return LedgerEntry(model, entry_id or action, now, "test", action, "")
 
 
 @pytest.fixture(scope="session")

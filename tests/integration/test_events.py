@@ -106,3 +106,16 @@ def test_a_call_never_holds_more_bytes_than_it_may(bus):
     bus.answers(2)
     bus.answers(1)
     bus.publish(make_events(3, size=100_000))
+
+
+def test_deployments_and_rollbacks_are_counted_once_they_are_published(bus, capfd):
+    names = ["ModelPromoted", "ModelPromoted", "ReleaseRolledBack", "ModelRegistered"]
+    bus.answers(4)
+    bus.publish([Event(name, {"event_id": f"e{number}"}, NOW) for number, name in enumerate(names)])
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    counts = [{name: line[name] for name in ("Deployments", "Rollbacks") if name in line} for line in lines]
+    assert counts == [{"Deployments": 2}, {"Rollbacks": 1}]
+    bus.answers(1, "NotAuthorized")
+    with pytest.raises(ConfigurationError):
+        bus.publish(make_events(1))
+    assert capfd.readouterr().out == ""

@@ -1,8 +1,9 @@
-"""`millrace demo`: run the whole loop on this machine, from two uploads to retraining on drift."""
+"""`millrace demo`: run the whole loop on this machine, from two uploads to releases of what drift retrained."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
@@ -20,6 +21,7 @@ from millrace_cli.errors import CliError
 from millrace_cli.local import stack
 from millrace_cli.local.project import Project, require_project
 from millrace_cli.output import err, make_table, out
+from millrace_cli.release_progress import ACTIVE, draw_release
 from millrace_cli.target import Target, local_target
 from millrace_cli.upload import upload_table
 
@@ -32,11 +34,18 @@ SHIFTS = ("monthly_charge:+2sd", "satisfaction:-1sd")
 RATE, SECONDS = 100.0, 4.0
 #: Monitoring runs to wait for an incident, which opens when two of three windows breach a threshold.
 WINDOWS = 4
+#: Of traffic between two evaluations of a release.
+RELEASE_SECONDS = 3.0
 #: The new version shall learn from the shifted traffic; all else is as by default.
-SPEC_NOTE = "changed for this demonstration: retraining.captured_rows on (default: off)"
+SPEC_NOTE = (
+    "changed for this demonstration: retraining.captured_rows on (default: off); release: a canary whose stages end at "
+    "ten requests (default: all at once)"
+)
 #: Measured on two idle cores with a build of an hour before, and on a busy machine without one.
 DURATION_NOTE = "this takes 2 to 7 minutes; Ctrl-C stops it and the stack"
-DRIFT_SPEC = {"target": "churned", "retraining": {"captured_rows": True}}
+#: A stage ends at the first evaluation with so many requests of the candidate; each monitoring run requests one.
+CANARY: dict[str, Any] = {"strategy": "canary", "steps": [25, 50], "bake": "0m", "min_requests": 10}
+DRIFT_SPEC = {"target": "churned", "retraining": {"captured_rows": True}, "release": CANARY}
 RUN_TIMEOUT_SECONDS = 300.0
 _MONITORED = ("drift", "quality")
 
@@ -51,7 +60,7 @@ def demo(
     ] = False,
     port: Port = None,
 ) -> None:
-    """Demonstrate the whole loop: train, predict, detect drift, retrain."""
+    """Demonstrate the whole loop: train, predict, detect drift, retrain, release."""
     project = require_project()
     if batch:
         _demonstrate_batch(project, port, keep=keep)
@@ -66,7 +75,7 @@ def demo(
         _show_next_commands(target, keeps_running=keep or was_running)
     finally:
         if not (keep or was_running):
-            with _step("6. Stop the local stack"):
+            with _step("7. Stop the local stack"):
                 stack.down(project)
     err.print(Text(f"\ndemonstration finished in {time.monotonic() - began:.0f} s", style="bold green"))
 
@@ -112,7 +121,9 @@ def _run_loop(project: Project, target: Target) -> None:
             _check_authentication(target)
             _score_models(api, datasets)
         with _step("5. Retrain on drift"):
-            _retrain_on_drift(api, target)
+            traffic = _retrain_on_drift(api, target)
+        with _step("6. Release the new version as a canary"):
+            _release_gradually(api, traffic, target)
 
 
 def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
@@ -139,13 +150,13 @@ def _check_authentication(target: Target) -> None:
         raise CliError("the API accepted an unsigned request")
 
 
-def _retrain_on_drift(api: ApiClient, target: Target) -> None:
-    """Send shifted traffic with ground truth until an incident opens, then wait for the new champion.
+def _retrain_on_drift(api: ApiClient, target: Target) -> "Traffic":
+    """Send shifted traffic with ground truth until an incident opens, and wait for the run; return the traffic.
 
     Raises
     ------
     CliError
-        When no incident opens, or no new version serves.
+        When no incident opens.
     """
     # NumPy and Arrow load slowly, and few commands need them.
     import numpy as np  # noqa: PLC0415  # as above
@@ -154,7 +165,6 @@ def _retrain_on_drift(api: ApiClient, target: Target) -> None:
 
     api.put(f"/models/{DRIFT_MODEL}/spec", {"spec": DRIFT_SPEC, "reason": "train on served rows in the demonstration"})
     out.print(Text(SPEC_NOTE), soft_wrap=True)
-    before = _champion(api)
     random = np.random.default_rng(0)
     columns, label = read_newest_dataset(DRIFT_MODEL, api, target)
     changed = apply_shifts(columns, [parse_shift(text) for text in SHIFTS], label, random)
@@ -162,17 +172,51 @@ def _retrain_on_drift(api: ApiClient, target: Target) -> None:
     traffic = Traffic(api, DRIFT_MODEL, changed, label, True, random)
     _send_until_incident(api, traffic, target)
     _wait("retraining", lambda: _is_retrained(api), target.poll_seconds)
-    version = _champion(api)
-    if version == before:
-        raise CliError("retraining produced no new champion", f"see: millrace why {DRIFT_MODEL}")
     runs, entries = api.get(f"/models/{DRIFT_MODEL}/runs")["runs"], api.get(f"/models/{DRIFT_MODEL}/ledger")["entries"]
     for entry in build_timeline(entries, runs):
         if entry.kind in _MONITORED:
             out.print(timeline_text(entry), soft_wrap=True)
-    unlabelled = Traffic(api, DRIFT_MODEL, changed, label, False, random)
-    _wait(f"version {version} to serve", lambda: _serving_versions(unlabelled) == {version}, target.poll_seconds)
-    *_, sent = traffic.send(RATE, SECONDS)
-    out.print(Text(sent.summary(DRIFT_MODEL)))
+    return traffic
+
+
+def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> None:
+    """Send traffic until the version that retraining registered serves all of it.
+
+    Raises
+    ------
+    CliError
+        When retraining registered none, or its release does not complete.
+    """
+    releases = api.get(f"/models/{DRIFT_MODEL}/releases")["releases"]
+    if not releases:
+        raise CliError("retraining produced no version to release", f"see: millrace why {DRIFT_MODEL}")
+    ended = _send_until_release_ends(api, traffic, releases[0], target)
+    if ended["status"] != "completed":
+        raise CliError(
+            f"the release did not complete: {ended['decision']}", f"see: millrace release show {DRIFT_MODEL}"
+        )
+    version = ended["candidate"]
+    _wait(f"version {version} to serve", lambda: _serving_versions(traffic) == {version}, target.poll_seconds)
+
+
+def _send_until_release_ends(
+    api: ApiClient, traffic: "Traffic", release: dict[str, Any], target: Target
+) -> dict[str, Any]:
+    """Send traffic and monitor, which evaluates the release, until it has ended; show it after each decision."""
+    path, decision = f"/models/{DRIFT_MODEL}/releases/{release['release_id']}", ""
+    deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
+    while release["status"] in ACTIVE:
+        if time.monotonic() > deadline:
+            raise CliError("the release did not end", f"see: millrace release show {DRIFT_MODEL}")
+        if release["decision"] != decision:
+            decision = release["decision"]
+            out.print(Text(decision), soft_wrap=True)
+        *_, sent = traffic.send(RATE, RELEASE_SECONDS)
+        out.print(Text(sent.summary(DRIFT_MODEL)))
+        run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+        release = api.get(path)
+    out.print(draw_release(release, datetime.now(UTC)))
+    return release
 
 
 def _send_until_incident(api: ApiClient, traffic: "Traffic", target: Target) -> None:
@@ -199,10 +243,6 @@ def _serving_versions(traffic: "Traffic") -> set[int]:
     return sent.versions
 
 
-def _champion(api: ApiClient) -> Any:
-    return api.get(f"/models/{DRIFT_MODEL}")["aliases"].get("champion")
-
-
 def _wait(goal: str, condition: Callable[[], bool], pause: float) -> None:
     deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
     while not condition():
@@ -219,6 +259,7 @@ def _show_next_commands(target: Target, *, keeps_running: bool) -> None:
         ("millrace predict churn .millrace/demo/churn_held_back.csv", "request predictions"),
         ("millrace models churn; millrace history churn", "list versions; show the ledger"),
         ("millrace monitor churn; millrace why churn", "show monitoring; explain the history"),
+        ("millrace release show churn; millrace dora", "show releases; how often, how fast and how well models change"),
         ("millrace local logs predict -f", "follow the functions' logs"),
         ("sam build && sam deploy", "deploy to an AWS account; then add --profile to these commands"),
     ]

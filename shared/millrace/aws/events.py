@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from millrace.aws.client_errors import aws_errors
 from millrace.errors import ConfigurationError
+from millrace.observability import write_metrics
 from millrace.ports import Event
 from millrace.retry import retry
 
@@ -24,6 +26,8 @@ _MAX_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.2
 #: Of one entry; any other code is a fault of ours that no repetition fixes.
 _TRANSIENT = frozenset({"InternalFailure", "InternalException", "ThrottlingException"})
+#: Metrics of the dashboard, by the event that they count. A metric is billed by the hours in which it has a value.
+_COUNTED = {"ModelPromoted": "Deployments", "ModelRolledBack": "Rollbacks", "ReleaseRolledBack": "Rollbacks"}
 
 
 class EventBridgePublisher:
@@ -52,6 +56,10 @@ class EventBridgePublisher:
         """
         for entries in _batches([self._entry(event) for event in events]):
             self._put(entries)
+        for metric, count in Counter(
+            _COUNTED[name] for event in events if (name := event.detail_type) in _COUNTED
+        ).items():
+            write_metrics({metric: (count, "Count")}, {"service": "registry"}, time.time())
 
     def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
         return {

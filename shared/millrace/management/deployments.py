@@ -59,7 +59,7 @@ def _describe_model(
     }
 
 
-def read_since(text: str | None, now: datetime) -> datetime:
+def read_window_start(text: str | None, now: datetime) -> datetime:
     """Read the beginning of a window: days such as ``28d``, or a day; by default 28 days ago.
 
     Raises ``InvalidInputError`` when it is neither, in the future, or more than 400 days ago.

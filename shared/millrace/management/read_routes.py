@@ -15,7 +15,7 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
-from millrace.management.deployments import describe_dora, read_since
+from millrace.management.deployments import describe_dora, read_window_start
 from millrace.management.stack_costs import describe_costs
 from millrace.monitoring.alerts import describe_actions
 from millrace.monitoring.report import MonitoringReport
@@ -165,7 +165,7 @@ def _get_costs(call: Call) -> dict[str, Any]:
 def _get_dora(call: Call, model: str | None = None) -> dict[str, Any]:
     """Return the DORA metrics since the query's ``since``, of the stack or of one model."""
     return describe_dora(
-        read_since(call.request.parameter("since"), call.now),
+        read_window_start(call.request.parameter("since"), call.now),
         call.now,
         registry=call.registry,
         model=call.existing(model) if model else None,

@@ -8,7 +8,7 @@ from typing import Any
 from millrace.quantities import format_duration, format_number, format_share
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line
-from millrace.reports.formatting import percent, short_number
+from millrace.reports.formatting import interval, metric_label, number, percent, short_number
 from millrace.reports.render import render
 
 Document = Mapping[str, Any]
@@ -20,7 +20,7 @@ _FEWEST_POINTS = 2
 #: More dots hide the curve.
 _MOST_DOTS = 40
 #: The longest time that is drawn in a unit, the unit in seconds, and its name.
-_UNITS = ((7_200.0, 60.0, "minutes"), (259_200.0, 3_600.0, "hours"))
+_UNITS = ((180.0, 1.0, "seconds"), (7_200.0, 60.0, "minutes"), (259_200.0, 3_600.0, "hours"))
 _DAY = (86_400.0, "days")
 _STAGE_NAMES = {"replay": "replay of captured traffic", "preload": "every environment loads the candidate"}
 
@@ -52,6 +52,11 @@ def render_release_page(release: Document, now: datetime) -> str:
         requests=_request_chart(release, end),
         by_arm=_requests_by_arm(release),
         guards=[_guard_panel(release, guard, end) for guard in release["guards"]],
+        replay=_describe_replay(release.get("replay")),
+        rewards=release.get("rewards"),
+        reward_bars=_reward_bars(release.get("rewards")),
+        is_mismatch=release.get("sampled_keys", {}).get("is_mismatch", False),
+        versions={one["arm"]: one["version"] for one in release.get("arms", ())},
         rules=_rules(release),
     )
 
@@ -148,6 +153,45 @@ def _requests_by_arm(release: Document) -> list[Bar]:
     counted = (release["history"][-1]["requests"] if release["history"] else None) or release["stage_requests"]
     whole = sum(counted.values()) or 1
     return [Bar(arm.replace("_", " "), count / whole, f"{count:,}") for arm, count in counted.items()]
+
+
+def _describe_replay(replay: Document | None) -> list[tuple[str, str]]:
+    """Return what replayed traffic says of the candidate, as names and values."""
+    if replay is None:
+        return []
+    rows, compared = replay["rows"], replay["compared_rows"]
+    found = [
+        ("Status", f"{replay['status']}: {replay['reason']}" if replay["reason"] else replay["status"]),
+        ("Captured rows", f"{rows:,}, of which {replay['labelled_rows']:,} have ground truth"),
+        ("Self-test", f"{replay['equal_rows']:,} of {compared:,} rows of the champion have the very same numbers"),
+        ("Rows that the candidate cannot read", f"{replay['refused_rows']:,}"),
+        ("Rows without a finite number", f"{replay['not_finite_rows']:,}"),
+    ]
+    shares = {"Same decision": replay["agreement"]}
+    found += [(name, format_share(value)) for name, value in shares.items() if value is not None]
+    numbers = {
+        "Shift of the outputs (PSI beyond chance)": replay["output_shift"],
+        "Estimated drop without ground truth": replay["estimated_drop"],
+    }
+    found += [(name, number(value)) for name, value in numbers.items() if value is not None]
+    if quality := replay["quality"]:
+        gain = f"{number(quality['gain'])} ({interval(quality['low'], quality['high'])})"
+        tolerated = f"a loss of {number(quality['margin'])} is tolerated"
+        found.append(
+            (f"Gain in {metric_label(quality['metric'])}", f"{gain} on {quality['pairs']:,} rows; {tolerated}")
+        )
+    return found
+
+
+def _reward_bars(rewards: Document | None) -> list[Bar]:
+    """Return the evidence that the candidate's rewards are better, and that they are worse."""
+    if rewards is None:
+        return []
+    limit = rewards["log_e_limit"]
+    return [
+        Bar(label, rewards[name] / limit, f"{format_number(rewards[name], 3)} of {limit:.2f}")
+        for label, name in (("better", "log_e_better"), ("worse", "log_e_worse"))
+    ]
 
 
 def _guard_panel(release: Document, guard: Document, end: datetime) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands
+from tests.unit.reports.documents import full_release
 
 RELEASE = {
     "model": "churn",
@@ -143,6 +144,19 @@ def test_an_active_release_is_drawn_with_what_is_left_of_its_stage():
 
 def test_the_time_to_the_next_evaluation_is_that_of_the_schedule():
     assert f"rate({EVALUATION_TIME.total_seconds() / 60:.0f} minutes)" == TICK
+
+
+def test_a_comparison_of_rewards_is_drawn_with_its_arms():
+    release = full_release()
+    text = drawn({**RELEASE, **{name: release[name] for name in ("arms", "sampled_keys", "rewards", "replay")}})
+    for shown in (
+        "4,000 captured rows, 700 with ground truth, the same decision on 91 %, accuracy: gain -0.02 (-0.05 to 0.01)",
+        "champion 50 %, candidate 50 %",
+        "no stage passes",
+        "candidate  41        -",
+        "2.50 of 3.69",
+    ):
+        assert shown in text
 
 
 def test_a_completed_release_serves_every_request():

@@ -144,6 +144,7 @@ def minimal_release() -> dict[str, Any]:
         "ended_at": None,
         "decision": "begun with 5 % of the requests",
         "log_e_limit": 4.382,
+        "slow_over_ms": None,
         "guards": [],
         "history": [],
         "stage_requests": {"champion": 0, "candidate": 0},
@@ -184,9 +185,33 @@ def full_release() -> dict[str, Any]:
         "policy": policy | {"min_requests": 200, "guards": {"slow": None, "errors": {"ratio": 2.0}}},
         "guards": [
             {"guard": name, "log_e": size, "candidate_requests": 620, **counts}
-            for name, size in (("errors", 4.9), ("slow", -0.2))
+            for name, size in (("errors", 4.9), ("slow", -0.2), ("quality", 1.5))
         ],
+        "replay": {
+            "status": "running",
+            "reason": "",
+            "rows": 4_000,
+            "labelled_rows": 700,
+            "compared_rows": 3_000,
+            "equal_rows": 3_000,
+            "refused_rows": 2,
+            "not_finite_rows": 0,
+            "agreement": 0.91,
+            "output_shift": 0.02,
+            "estimated_drop": None,
+            "quality": {"metric": "accuracy", "pairs": 700, "margin": 0.01, "gain": -0.02, "low": -0.05, "high": 0.01},
+        },
         "history": history,
+        "arms": [{"arm": "champion", "version": 6, "share": 0.5}, {"arm": "candidate", "version": 7, "share": 0.5}],
+        "sampled_keys": {"counts": {}, "is_mismatch": True},
+        "rewards": {
+            "until": hours[3],
+            "arms": {"champion": {"count": 40, "mean": 0.25}, "candidate": {"count": 41, "mean": None}},
+            "not_reported": 12,
+            "log_e_better": -0.5,
+            "log_e_worse": 2.5,
+            "log_e_limit": 3.69,
+        },
         "changes": changes,
         "changes_complete": True,
     }

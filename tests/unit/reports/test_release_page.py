@@ -42,6 +42,13 @@ def test_a_release_that_has_just_begun_has_no_evidence_yet():
         "release paused",
         "slow: off, errors: ratio: 2.0",
         "hours since the start",
+        "2.5 of 3.69",
+        "12 outcomes are not reported",
+        "No latency is slow",
+        "4,000, of which 700 have ground truth",
+        "-0.02 (-0.05 to 0.01) on 700 rows; a loss of 0.01 is tolerated",
+        "on the same 620 labelled rows",
+        "no stage passes",
     ],
 )
 def test_an_ended_release_shows_what_happened(shown):

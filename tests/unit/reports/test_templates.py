@@ -47,7 +47,7 @@ CODES = {
     "datetime", "text", "boolean", "time", "group", "promote", "keep", "reject", "expected_cost", "empirical", "alarm",
     "breach", "ok", "unknown", "off", "staleness", "feature_drift", "succeeded", "failed", "sound",
     "overfit", "underfit", "validation", "out_of_fold", "slice", "class", "prediction",
-    "running", "rolled_back", "serve", "replay", "errors", "slow", "release_advanced",
+    "running", "rolled_back", "serve", "replay", "errors", "slow", "release_advanced", "quality", "accuracy",
 }  # fmt: skip
 HOSTILE = "</style></title></svg><script>alert(1)</script>\"' onload='x' javascript:alert(1) ]]> {{ 7*7 }} <!--"
 
