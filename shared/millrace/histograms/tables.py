@@ -93,6 +93,17 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
                 return {}
         return super()._subtract(name, first, second)
 
+    def _part(self, name: str, value: Any, share: float) -> Any:
+        match name:
+            case "low" | "high":
+                return value
+            case "unseen":
+                return {}
+            case "sums" if len(value):
+                # Of whole rows, so that the mean of each bin stays what it is.
+                return self.bin_means() * super()._part("counts", self.counts, share)
+        return super()._part(name, value, share)
+
     def mean(self) -> float | None:
         """Return the mean of the numbers; None for categories and without values."""
         return float(self.sums.sum() / self.known) if len(self.sums) and self.known else None

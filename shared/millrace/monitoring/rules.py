@@ -355,10 +355,13 @@ def _check_calibration(window: OutcomeWindow) -> Findings:
         message = "calibration is evaluated on whole days, and these are not a day yet"
         return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
     rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
-    found = find_miscalibration(before, now, rule, rate, phrase=" in the last day" if recent.is_short else "")
-    if recent.is_short and found.status != "breach" and isinstance(window.outcomes, OutcomeHistogram):
-        return [find_miscalibration(before, window.outcomes, rule, rate, hourly=recent.hourly_miscalibration)]
-    return [found]
+    if recent.is_short and now is not window.outcomes:
+        found = find_miscalibration(before, now, rule, rate, phrase=" in the last day")
+        if found.status == "breach" or not isinstance(window.outcomes, OutcomeHistogram):
+            return [found]
+    # Of more classes than days are summed of, each window stands for itself.
+    hourly = recent.hourly_miscalibration if recent.is_short else 0.0
+    return [find_miscalibration(before, window.outcomes, rule, rate, hourly=hourly)]
 
 
 def _check_coverage(window: OutcomeWindow) -> Findings:

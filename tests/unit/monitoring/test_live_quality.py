@@ -318,9 +318,52 @@ def test_a_profile_of_an_early_release_gives_what_it_can():
     assert measure_window(ErrorSums.measure(values, truth), None, None)["rmse"].expected is None
 
 
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_a_day_of_right_predictions_alone_is_in_order(classes):
+    """Means over windows of such numbers of rows are 1 less a rounding error, whose logit is no number."""
+    stream = Stream(make_classifier(classes))
+    for hour in range(2 * DAY):
+        predictions, _ = draw_classes(101 + 7 * hour % 13, hour, classes=classes)
+        sure = ClassPredictions(predictions.decided, np.eye(classes)[predictions.decided])
+        found = stream.add(OutcomeHistogram.count(sure, sure.decided), hour)
+    assert found["live_quality:accuracy"].status == "ok"
+    assert breaches(found) == set()
+
+
+def test_a_day_without_any_error_is_in_order():
+    stream = Stream(REGRESSION)
+    for hour in range(2 * DAY):
+        values, _ = draw_demand(101 + 7 * hour % 13, hour)
+        found = stream.add(ErrorSums.measure(values, values, origin=TARGET.center, bins=TARGET), hour)
+    assert {one.status for one in found.values()} <= {"ok", "unknown"}
+    assert found["live_quality:rmse"].status == "ok"
+
+
+@pytest.mark.parametrize(("classes", "phrase"), [(3, " in the last day"), (12, "")])
+def test_calibration_says_which_rows_it_is_of(classes, phrase):
+    """Sums of a day are kept of up to ten classes; of more, each window stands for itself."""
+    stream = Stream(make_classifier(classes))
+    for hour in range(DAY + 2):
+        rows = draw_classes(300, 900 + hour, classes=classes, offset=4.0)
+        found = stream.add(OutcomeHistogram.count(*rows), hour)["calibration:probabilities"]
+    assert f"on {found.rows:,} outcomes{phrase};" in found.message
+    assert found.rows == 300 * (DAY if phrase else 1)
+    assert "a class on average" in found.message
+
+
 @pytest.mark.parametrize(
     ("value", "error", "bounds"),
-    [(0.97, 0.03, (0.0, 1.0)), (0.02, 0.03, (0.0, 1.0)), (0.1, 0.2, (0.0, float("inf"))), (1.0, 0.0, (0.0, 1.0))],
+    [
+        (0.97, 0.03, (0.0, 1.0)),
+        (0.02, 0.03, (0.0, 1.0)),
+        (0.1, 0.2, (0.0, float("inf"))),
+        (1.0, 0.0, (0.0, 1.0)),
+        (1.0 - 1.1e-16, 0.004, (0.0, 1.0)),
+        (1e-17, 0.004, (0.0, 1.0)),
+        (1e-300, 1.0, (0.0, float("inf"))),
+        (2.0 - 4.4e-16, 0.01, (0.0, 2.0)),
+        (-3.0, 700.0, (float("-inf"), 1.0)),
+    ],
 )
 def test_an_interval_stays_within_the_metrics_bounds(value, error, bounds):
     low, high = bounded_interval(PointEstimate(value, error, 100), bounds)
