@@ -83,6 +83,17 @@ def _add_groups(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Map
     return total
 
 
+#: Sums count larger values as this one, so that fourth powers of them, added up over months, are finite.
+_GREATEST = 1e60
+
+
+def bounded(values: Floats) -> Floats:
+    """Return values without those that no sum can hold; such a value is a fault of a client, and no reason to fail."""
+    if not len(values) or max(-values.min(), values.max()) <= _GREATEST:
+        return values
+    return np.clip(values, -_GREATEST, _GREATEST)
+
+
 #: The table has to stay in the processor's nearest cache.
 _BUCKETS = 4_096
 #: With more edges than this in one bucket, a binary search is as fast.

@@ -24,6 +24,7 @@ from millrace.histograms.bins import (
     Floats,
     Histogram,
     NumberBins,
+    bounded,
     coarse_groups,
     factorize,
 )
@@ -208,7 +209,7 @@ def _count_numbers(values: Floats, bins: NumberBins) -> _Counted:
             extremes["far_out"] = below + int(np.count_nonzero(numbers > bins.limit))
     histogram = ColumnHistogram(
         counts=np.bincount(located, minlength=len(bins)),
-        sums=np.asarray(np.bincount(located, weights=numbers, minlength=len(bins)), dtype=np.float64),
+        sums=np.asarray(np.bincount(located, weights=bounded(numbers), minlength=len(bins)), dtype=np.float64),
         missing=len(values) - len(numbers),
         **extremes,
     )

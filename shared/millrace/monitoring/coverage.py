@@ -23,6 +23,7 @@ from millrace.spec.monitoring import CoverageRule
 LEVEL = 0.9
 _SUBJECT = "intervals"
 _DAY = timedelta(days=1)
+_MANY_ROWS = 100_000
 
 
 def count_covered_classes(
@@ -117,7 +118,12 @@ def coverage_deviation(rows: int, calibration_rows: int) -> float:
 
 
 def coverage_tail(covered: int, rows: int, calibration_rows: int) -> float:
-    """Return the probability of at most so many covered outcomes, by the beta-binomial distribution."""
+    """Return the probability of at most so many covered outcomes, by the beta-binomial distribution.
+
+    More outcomes count as a hundred thousand of the same coverage: by then chance is that of the calibration.
+    """
+    if rows > _MANY_ROWS:
+        covered, rows = round(covered * _MANY_ROWS / rows), _MANY_ROWS
     first, second = _shape(calibration_rows)
     of_none = (
         math.lgamma(rows + second)

@@ -348,20 +348,20 @@ def _check_concept_drift(window: OutcomeWindow) -> Findings:
 
 def _check_calibration(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    before, now = profile.outcomes if profile else None, window.day
-    if not isinstance(before, OutcomeHistogram):
+    before, own, now = profile.outcomes if profile else None, window.outcomes, window.day
+    if not isinstance(before, OutcomeHistogram) or not isinstance(own, OutcomeHistogram):
         return []
     if not isinstance(now, OutcomeHistogram):
         message = "calibration is evaluated on whole days, and these are not a day yet"
         return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
     rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
-    if recent.is_short and now is not window.outcomes:
+    if recent.is_short and now is not own:
         found = find_miscalibration(before, now, rule, rate, phrase=" in the last day")
-        if found.status == "breach" or not isinstance(window.outcomes, OutcomeHistogram):
+        if found.status == "breach":
             return [found]
     # Of more classes than days are summed of, each window stands for itself.
     hourly = recent.hourly_miscalibration if recent.is_short else 0.0
-    return [find_miscalibration(before, window.outcomes, rule, rate, hourly=hourly)]
+    return [find_miscalibration(before, own, rule, rate, hourly=hourly)]
 
 
 def _check_coverage(window: OutcomeWindow) -> Findings:

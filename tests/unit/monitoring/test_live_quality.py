@@ -1,5 +1,6 @@
 """Live quality: every metric that matters, in hours that differ, and in losses that last."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -8,7 +9,7 @@ from millrace.data.reference import describe_column
 from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
-from millrace.histograms.tables import Reference
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.metrics.catalogue import METRICS
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
@@ -337,6 +338,23 @@ def test_a_day_without_any_error_is_in_order():
         found = stream.add(ErrorSums.measure(values, values, origin=TARGET.center, bins=TARGET), hour)
     assert {one.status for one in found.values()} <= {"ok", "unknown"}
     assert found["live_quality:rmse"].status == "ok"
+
+
+@pytest.mark.parametrize("absurd", [1e100, -1e154, 1.7e308])
+def test_an_absurd_outcome_is_a_large_error_and_no_crash(absurd):
+    """Its fourth power is beyond the range of floats."""
+    stream, groups = Stream(REGRESSION), {"city": ["Bern"] * 200}
+    for hour in range(4):
+        values, truth = draw_demand(200, 100 + hour)
+        truth[3:4] = absurd if hour == 2 else truth[3:4]
+        outcomes = ErrorSums.measure(values, truth, groups, origin=TARGET.center, bins=TARGET)
+        assert np.isfinite(outcomes.sums).all()
+        assert np.isfinite(outcomes.groups["city"]["Bern"]).all()
+        found = stream.add(outcomes, hour)
+    assert all(math.isfinite(one.value) for one in stream.findings[2].values() if one.value is not None)
+    assert found["live_quality:rmse"].status == "ok"
+    table = count_in_bins({"age": np.array([absurd, 40.0])}, 2, FEATURES.bins, FEATURES.plan).columns["age"]
+    assert np.isfinite((table + table).sums).all()
 
 
 @pytest.mark.parametrize(("classes", "phrase"), [(3, " in the last day"), (12, "")])

@@ -1,4 +1,4 @@
-"""Totals of traffic stay in the order of time, whatever comes late, twice within an hour, or before a clock went back."""
+"""Totals of traffic stay in the order of time, whatever comes late, twice in an hour, or before a clock went back."""
 
 import gzip
 from datetime import timedelta
@@ -22,7 +22,11 @@ BACK: Steps = [((0, 1), 2), ((2,), 3), ((3,), 4), ((0.3,), 1), ((4,), 5)]
 OFTEN: Steps = [((hour / 6,), (hour + 1) / 6) for hour in range(20)]
 #: Windows close with thirty rows.
 SPEC = ModelSpec.parse(
-    {"monitoring": {name: {"min_rows": 30} for name, one in VERDICTS.items() if one.check_traffic or one.check_outcomes}}
+    {
+        "monitoring": {
+            name: {"min_rows": 30} for name, one in VERDICTS.items() if one.check_traffic or one.check_outcomes
+        }
+    }
 )
 hour = st.floats(0.0, 8.0).map(lambda value: round(value, 1))
 
