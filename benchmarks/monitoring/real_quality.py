@@ -103,6 +103,7 @@ def run(bike: Bike, chosen: argparse.Namespace, rate: int, seed: int) -> Told:
     model, hours = Model(bike, chosen.stream, chosen.task, seed, chosen.loss), Hours(bike, chosen.stream, seed)
     profile, target = model.monitored.profile, model.monitored.reference.target
     incidents, windows, counts, rows, first = IncidentHistory(), [], [], [], 0
+    begun_at = MONDAY + timedelta(days=start_day)
     for hour in range(24 * chosen.days):
         rows.append(hours.rows(start_day, hour, rate))
         if rate * len(rows) < rows_needed(spec, "outcomes"):
@@ -116,7 +117,7 @@ def run(bike: Bike, chosen: argparse.Namespace, rate: int, seed: int) -> Told:
         rows, first = [], hour + 1
         told.windows += 1
         told.breaches.update(one.key for one in found if one.status == "breach" and hour >= 24 * chosen.quiet_days)
-        times = {"version": 1, "window": (begin, end), "repeat_after": timedelta(days=9_999)}
+        times = {"version": 1, "window": (begin, end), "repeat_after": timedelta(days=9_999), "begun_at": begun_at}
         incidents, steps = advance(incidents, found, spec, model="m", **times)
         for step in steps:
             since = timedelta(hours=hour + 1)

@@ -10,10 +10,12 @@ order, or with the weekday while the week is; or when days differ so much from o
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import pairwise
 from operator import add
 from typing import Self
 
@@ -61,8 +63,11 @@ _LIKE_DAYS = 7
 #: Days whose differences from the day before show how far days vary, and the least number of them.
 _VARYING_DAYS = 28
 _FEWEST_DAYS = 14
-#: Median of the absolute value of a standard normal variable.
-_NORMAL_MEDIAN = 0.6745
+#: Least number of pairs of the same hours that show how far they vary.
+_FEWEST_PAIRS = 30
+#: Quantiles of the absolute value of a standard normal variable, for most steps, and for those of a heavy tail too.
+_MOST: Mapping[float, float] = {0.5: 0.6745}
+_TAIL: Mapping[float, float] = {**_MOST, 0.9: 1.6449}
 #: Rows of the holdout whose mean errors are those of a range of predicted values.
 _ENOUGH_ROWS = 30.0
 _TWO = 2
@@ -111,6 +116,10 @@ class MeasuredWindow(TimeSpan, frozen=True, kw_only=True):
         )
 
 
+def _middle(window: TimeSpan) -> datetime:
+    return window.begin + (window.end - window.begin) / 2
+
+
 @dataclass(frozen=True, slots=True)
 class RecentOutcomes:
     """A window of outcomes, and the version's windows before it."""
@@ -155,13 +164,25 @@ class RecentOutcomes:
                 days.setdefault(number, []).append(one)
         return [days[number] for number in sorted(days)]
 
+    def days_apart(self) -> list[tuple[MeasuredWindow, MeasuredWindow]]:
+        """Return pairs of short windows at the same hour of two days in a row, before the last day."""
+        last, known = self.window.end - _DAY, [one for one in self.earlier if one.end - one.begin < _SHORT]
+        known = sorted((one for one in known if one.end <= last), key=_middle)
+        middles, found = [_middle(one) for one in known], []
+        for one in known:
+            near, before = max(_GRACE / 2, (one.end - one.begin) / 4), _middle(one) - _DAY
+            place = bisect_left(middles, before - near)
+            if middles[place] <= before + near:
+                found.append((known[place], one))
+        return found
+
     def like(self, every: int = 1) -> list[MeasuredWindow]:
         """Return the windows at the same time of earlier days, or of every so many."""
         length = self.window.end - self.window.begin
-        middle, near = self.window.begin + length / 2, max(_GRACE / 2, length / 4)
+        middle, near = _middle(self.window), max(_GRACE / 2, length / 4)
         found = []
         for one in self.earlier:
-            apart = middle - (one.begin + (one.end - one.begin) / 2)
+            apart = middle - _middle(one)
             days = round(apart / _DAY)
             if 1 <= days <= _LIKE_DAYS and not days % every and abs(apart - days * _DAY) <= near:
                 found.append(one)
@@ -406,7 +427,8 @@ class QualityComparison:
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return "as on that day of the week before, while the week is as on the holdout"
-        if not self._widen(name, loss).is_breach(rate):
+        known = [self._pool(name, own) for windows in recent.days_before() if (own := self._with(name, windows))]
+        if len(known) >= _FEWEST_DAYS and not self._widen(name, loss, [*pairwise(known)], _MOST).is_breach(self.rate):
             return "as days differ from one another, while the week is as on the holdout"
         return ""
 
@@ -420,6 +442,10 @@ class QualityComparison:
             like = self._with(name, self.recent.like(every))
             if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:
                 return f"as in the same hours {phrase}, while the day is as on the holdout"
+        pairs = [pair for pair in self.recent.days_apart() if len(self._with(name, pair)) == _TWO]
+        periods = [(self._pool(name, [first]), self._pool(name, [second])) for first, second in pairs]
+        if len(periods) >= _FEWEST_PAIRS and not self._widen(name, loss, periods, _TAIL).is_breach(self.rate):
+            return "as the same hours of two days differ from one another, while the day is as on the holdout"
         return ""
 
     @staticmethod
@@ -446,26 +472,27 @@ class QualityComparison:
             PointEstimate(value, error, rows), PointEstimate(float(reference), holdout.error * scale, rows), phrase
         )
 
-    def _widen(self, name: str, loss: _Loss) -> _Loss:
-        """Add to the error of a day how far earlier ones vary beyond what their rows do.
+    def _widen(
+        self, name: str, loss: _Loss, pairs: Sequence[tuple[_Period, _Period]], quantiles: Mapping[float, float]
+    ) -> _Loss:
+        """Add to the error of a period how far earlier ones vary beyond what their rows do.
 
-        Rows of a day share its weather, so that they are not independent. The variance is half that of the steps from
-        day to day (von Neumann 1941, *Annals of Mathematical Statistics* 12: 367-395), by their median: a lasting loss
-        is one step, and does not hide itself.
+        Rows of a day, or of an hour, share its weather, so that they are not independent. The variance is half that of
+        the steps from one to the next (von Neumann 1941, *Annals of Mathematical Statistics* 12: 367-395), by their
+        quantiles: a lasting loss is one step, and does not hide itself.
         """
-        days = [own for windows in self.recent.days_before() if (own := self._with(name, windows))]
-        if len(days) < _FEWEST_DAYS:
-            return loss
+
+        def unit(one: _Period) -> float:
+            return one.expected.value if is_relative(name) and one.expected.value > 0 else 1.0
+
+        def lost(one: _Period) -> float:
+            return (one.now.value - one.expected.value) / unit(one)
+
+        steps = np.quantile([abs(lost(second) - lost(first)) for first, second in pairs], list(quantiles))
+        step = float(np.max(steps / list(quantiles.values())))
+        by_rows = float(np.mean([(one.now.error / unit(one)) ** 2 for pair in pairs for one in pair]))
         period = loss.period
-        known = [self._pool(name, windows) for windows in days]
-        units = [
-            one.expected.value if is_relative(name) and one.expected.value > 0 else 1.0 for one in (*known, period)
-        ]
-        pairs = list(zip(known, units, strict=False))
-        lost = [(one.now.value - one.expected.value) / unit for one, unit in pairs]
-        step = float(np.median(np.abs(np.diff(lost)))) / _NORMAL_MEDIAN
-        by_rows = float(np.mean([(one.now.error / unit) ** 2 for one, unit in pairs]))
-        spread = units[-1] * math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
+        spread = unit(period) * math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
         now = replace(period.now, error=math.hypot(period.now.error, spread))
         return self._compare(name, replace(period, now=now), loss.before, loss.reference)
 

@@ -83,6 +83,7 @@ def run(days, *, rate=20, shift=lambda _: 0.0, missed=(), watch=lambda _hour, _f
             version=1,
             window=(found.begin, since + HOUR),
             repeat_after=24 * HOUR,
+            begun_at=history.begun_at,
         )
         steps += [(hour, one.step) for one in transitions if one.step != "persists"]
     return steps, incidents, history
