@@ -15,7 +15,7 @@ from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.coverage import find_low_coverage, sum_day
+from millrace.monitoring.coverage import evaluate_coverage
 from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
     ColumnDrift,
@@ -33,7 +33,8 @@ from millrace.monitoring.estimates import (
     find_estimated_drop,
     unknown_estimate,
 )
-from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
+from millrace.monitoring.live_quality import QualityComparison
+from millrace.monitoring.measured_windows import RecentOutcomes, measure_metrics
 from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import (
     WEEK,
@@ -366,7 +367,7 @@ def _check_calibration(window: OutcomeWindow) -> Findings:
 
 def _check_coverage(window: OutcomeWindow) -> Findings:
     spec, calibration = window.spec, window.monitored.calibration
-    return [find_low_coverage(sum_day(window.recent), calibration, spec.coverage, spec.false_discovery_rate)]
+    return [evaluate_coverage(window.recent, calibration, spec.coverage, spec.false_discovery_rate)]
 
 
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:

@@ -29,7 +29,8 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
 from millrace.monitoring.drift import counts_by_column
-from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes, evaluated_metrics
+from millrace.monitoring.live_quality import evaluated_metrics
+from millrace.monitoring.measured_windows import COUNTS_KEPT, MeasuredWindow, PooledWindow, RecentOutcomes, pool_old
 from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import (
@@ -77,8 +78,6 @@ _COVERAGE_OVER = 10
 #: Outcomes may arrive before the captured prediction; they are tried again for so long.
 _RETRY_FOR = timedelta(hours=6)
 _MAX_PENDING = 10_000
-#: Counts of windows of outcomes are kept for a day, and for windows that end late.
-_COUNTS_KEPT = timedelta(hours=30)
 #: Share of rows up to which those that came late do not make their hours and the present ones one piece.
 _FEW_LATE = 0.2
 #: Least time between two totals: runs may be more frequent, and what is kept covers weeks.
@@ -337,7 +336,7 @@ def ingest_feedback(
         for record in history.quality
     )
     pending = (*waiting, *(record.to_line() for record in recent))[-_MAX_PENDING:]
-    return OutcomeHistory(segments=tuple(segments), quality=quality, pending_feedback=pending), counts
+    return replace(history, segments=tuple(segments), quality=quality, pending_feedback=pending), counts
 
 
 def close_outcome_window(
@@ -362,13 +361,16 @@ def close_outcome_window(
     if monitored is None:
         findings = [WindowFinding("live_quality", "every metric", "unknown", context.obstacle, rows=labelled)]
     else:
-        counts, is_full = [one.counts for one in history.quality], len(history.quality) >= MAX_HISTORY
-        recent = RecentOutcomes(record, history.quality, counts, is_full)
+        earlier: tuple[PooledWindow | QualityRecord, ...] = (*history.pooled, *history.quality)
+        recent = RecentOutcomes(record, earlier, [one.counts for one in earlier])
         findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
+    quality = (*(_without_old_counts(one, record) for one in history.quality), record)
+    left = [(one, one.counts) for one in quality[:-MAX_HISTORY]]
     history = replace(
         history,
         segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
-        quality=(*(_without_old_counts(one, record) for one in history.quality), record)[-MAX_HISTORY:],
+        quality=quality[-MAX_HISTORY:],
+        pooled=pool_old(history.pooled, left) if left else history.pooled,
     )
     return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
 
@@ -412,7 +414,7 @@ def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOu
 
 
 def _without_old_counts(record: QualityRecord, latest: QualityRecord) -> QualityRecord:
-    is_old = record.counts is not None and record.end < latest.end - _COUNTS_KEPT
+    is_old = record.counts is not None and record.end < latest.end - COUNTS_KEPT
     return replace(record, counts=None) if is_old else record
 
 

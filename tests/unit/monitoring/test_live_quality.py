@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from millrace.data.reference import describe_column
+from millrace.documents import from_plain, to_plain
 from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
@@ -13,15 +14,19 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.metrics.catalogue import METRICS
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
-from millrace.monitoring.live_quality import (
+from millrace.monitoring.live_quality import evaluated_metrics
+from millrace.monitoring.measured_windows import (
     MeasuredWindow,
+    PooledWindow,
     RecentOutcomes,
-    evaluated_metrics,
+    WindowMetric,
     measure_metrics,
     measure_window,
+    pool_old,
 )
 from millrace.monitoring.quality import PointEstimate, bounded_interval
 from millrace.monitoring.rules import evaluate_outcomes
+from millrace.monitoring.state import OutcomeHistory
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec, QualityRule
@@ -279,14 +284,54 @@ def test_calibration_of_hours_is_judged_by_the_day():
     assert "in the last day" in found[key].message
 
 
-def test_a_day_of_many_windows_is_the_last_of_those_that_are_kept():
-    stream = Stream(make_classifier())
+def keep(windows, counts, kept=200):
+    """What the state has of windows: the latest, and the others pooled as they leave."""
+    pooled = ()
+    for number in range(kept, len(windows)):
+        pooled = pool_old(pooled, [(windows[number - kept], counts[number - kept])])
+    earlier = (*pooled, *windows[-kept:])
+    return pooled, RecentOutcomes(windows[-1], earlier[:-1], [*(one.counts for one in pooled), *counts[-kept:]])
+
+
+def test_a_day_of_three_hundred_windows_is_a_whole_day():
+    """Two hundred of five minutes are sixteen hours."""
     outcomes = OutcomeHistogram.count(*draw_classes(150, 4))
-    stream.add(outcomes, 0)
-    recent = RecentOutcomes(stream.windows[0], stream.windows, stream.counts)
-    assert recent.sum_day(outcomes) is None
-    assert RecentOutcomes(stream.windows[0], stream.windows, stream.counts, is_full=True).sum_day(outcomes).rows == 300
-    assert RecentOutcomes(stream.windows[0], stream.windows, [None], is_full=True).sum_day(outcomes) is None
+    begins = [MONDAY + number * HOUR / 12 for number in range(300)]
+    windows = [MeasuredWindow(begin=begin, end=begin + HOUR / 12, outcomes=150) for begin in begins]
+    pooled, recent = keep(windows, [outcomes.coarsen()] * 300)
+    assert len(pooled) == 9
+    assert recent.covers_day
+    assert recent.sum_day(outcomes).rows == pytest.approx(150 * 288, abs=150 * 12)
+    few = RecentOutcomes(windows[200], windows[:200], [outcomes.coarsen()] * 200)
+    assert few.sum_day(outcomes) is None
+
+
+def test_windows_that_leave_the_state_are_pooled_by_the_hour_and_cover_four_weeks():
+    draw = np.random.default_rng(5)
+    values = 40.0 + draw.normal(size=24 * 36)
+    begins = [MONDAY + number * HOUR for number in range(len(values))]
+    windows = [
+        MeasuredWindow(
+            begin=begin,
+            end=begin + HOUR,
+            outcomes=100,
+            covered=90,
+            metrics={"rmse": WindowMetric(value=value, error=1.0, low=0.0, high=99.0, expected=40.0)},
+        )
+        for begin, value in zip(begins, values.tolist(), strict=True)
+    ]
+    pooled, recent = keep(windows, [None] * len(windows))
+    assert from_plain(OutcomeHistory, to_plain(OutcomeHistory(pooled=pooled))).pooled == pooled
+    assert len(pooled) < 300
+    assert {one.end - one.begin for one in pooled[-100:-1]} == {HOUR}
+    assert recent.covers(timedelta(days=27))
+    assert len(recent.days_before()) == 28
+    every = RecentOutcomes(windows[-1], windows[:-1])
+    for days in (1, 7, 14):
+        found, exact = (PooledWindow.pool(own.last(timedelta(days=days)), [None]) for own in (recent, every))
+        assert (found.outcomes, found.covered) == pytest.approx((exact.outcomes, exact.covered), abs=1_200)
+        assert found.metrics["rmse"].value == pytest.approx(exact.metrics["rmse"].value, abs=0.02)
+        assert found.metrics["rmse"].error == pytest.approx(exact.metrics["rmse"].error, rel=0.05)
 
 
 def test_an_incident_of_an_early_release_ends_though_its_subject_is_no_longer_judged():
