@@ -84,8 +84,8 @@ class Rentals:
         rule = SPEC.coverage
         for number, window in enumerate(windows):
             if by_day:
-                recent = RecentOutcomes(window, windows[max(0, number - 24 * 9) : number])
-                finding = evaluate_coverage(recent, self.calibration, rule, SPEC.false_discovery_rate)
+                outcomes = RecentOutcomes(window, windows[max(0, number - 24 * 9) : number])
+                finding = evaluate_coverage(outcomes, self.calibration, rule, SPEC.false_discovery_rate)
             else:
                 held = HeldOutcomes(window.outcomes, window.covered)
                 finding = find_low_coverage(held, self.calibration, rule, SPEC.false_discovery_rate)

@@ -85,8 +85,8 @@ def evaluate_coverage(
         return found
     week = find_low_coverage(_sum(recent.last(_WEEK)), calibration, rule, rate)
     before = find_low_coverage(_sum(recent.last(_DAY, before=_WEEK)), calibration, rule, rate)
-    is_usual = before.value is not None and (found.value or 0.0) - before.value < rule.threshold
-    if week.status != "ok" or not is_usual:
+    is_like_before = before.value is not None and (found.value or 0.0) - before.value < rule.threshold
+    if week.status != "ok" or not is_like_before:
         return found
     reason = "as on that day of the week before, while the week is in order"
     details = {**found.details, "season": reason}

@@ -241,9 +241,9 @@ def _verdict_of(key: str) -> str:
 def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> Incident:
     findings = {key: _update(key, active, now, before.version) for key, active in before.findings.items()}
     findings |= {key: active for key, active in alarms.items() if key not in findings}
-    judged = {key: active for key, active in findings.items() if now.is_enabled(key)}
-    quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in judged.items())
-    is_over = quiet and _is_long_quiet(before, judged, now)
+    enabled = {key: active for key, active in findings.items() if now.is_enabled(key)}
+    quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in enabled.items())
+    is_over = quiet and _is_long_quiet(before, enabled, now)
     return replace(before, findings=findings, resolved_at=now.end if is_over else None)
 
 
@@ -254,18 +254,18 @@ def _is_another(incident: Incident, alarms: Mapping[str, ActiveFinding], now: _W
     return is_old and incident.is_quiet and not alarms.keys() <= incident.findings.keys()
 
 
-def _is_long_quiet(incident: Incident, judged: Mapping[str, ActiveFinding], now: _Window) -> bool:
+def _is_long_quiet(incident: Incident, enabled: Mapping[str, ActiveFinding], now: _Window) -> bool:
     """Return True when an incident has been quiet for long enough.
 
     What lasted comes back within days: it would be notified of again and again. Another version, and a verdict that is
     turned off, end it at once. Time alone does not: a window has to show that it is over.
     """
-    last = incident.last_breach(judged)
+    last = incident.last_breach(enabled)
     if last is None or incident.event not in _LASTING_EVENTS or incident.version != now.version:
         return True
     if last - incident.since < _LASTING or (now.begun_at and last < now.begun_at + _FIRST_DAYS):
         return True
-    is_shown = any(now.evaluated(key, incident.version) for key in judged)
+    is_shown = any(now.evaluated(key, incident.version) for key in enabled)
     return is_shown and now.end - last >= _QUIET
 
 
