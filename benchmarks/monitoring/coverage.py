@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from millrace.conformal import ConformalCalibration, fit_regression
-from millrace.monitoring.coverage import LEVEL, HeldOutcomes, find_low_coverage, sum_day
-from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes
+from millrace.monitoring.coverage import LEVEL, HeldOutcomes, evaluate_coverage, find_low_coverage
+from millrace.monitoring.measured_windows import MeasuredWindow, RecentOutcomes
 from millrace.spec.monitoring import MonitoringSpec
 from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -83,10 +83,12 @@ class Rentals:
         alerts, first, quiet, is_open = 0, None, 0, False
         rule = SPEC.coverage
         for number, window in enumerate(windows):
-            held = HeldOutcomes(window.outcomes, window.covered)
             if by_day:
-                held = sum_day(RecentOutcomes(window, windows[max(0, number - 30) : number]))
-            finding = find_low_coverage(held, self.calibration, rule, SPEC.false_discovery_rate)
+                outcomes = RecentOutcomes(window, windows[max(0, number - 24 * 9) : number])
+                finding = evaluate_coverage(outcomes, self.calibration, rule, SPEC.false_discovery_rate)
+            else:
+                held = HeldOutcomes(window.outcomes, window.covered)
+                finding = find_low_coverage(held, self.calibration, rule, SPEC.false_discovery_rate)
             if finding.status == "unknown":
                 continue
             recent = [*recent, finding.status == "breach"][-rule.windows :]

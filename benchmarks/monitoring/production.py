@@ -83,5 +83,6 @@ class MonitoredStream:
             version=1,
             window=(evaluation.begin, now),
             repeat_after=timedelta(hours=24),
+            begun_at=self.begin,
         )
         return transitions

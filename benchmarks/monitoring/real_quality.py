@@ -30,7 +30,7 @@ from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogra
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
-from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes, measure_metrics
+from millrace.monitoring.measured_windows import MeasuredWindow, RecentOutcomes, measure_metrics, pool_old
 from millrace.monitoring.rules import evaluate_outcomes, rows_needed
 from millrace.monitoring.state import MAX_HISTORY
 from millrace.monitoring.window_findings import WindowFinding
@@ -102,7 +102,8 @@ def run(bike: Bike, chosen: argparse.Namespace, rate: int, seed: int) -> Told:
     spec, start_day, told = MonitoringSpec(), 0 if chosen.loss else (seed * 73) % 365, Told()
     model, hours = Model(bike, chosen.stream, chosen.task, seed, chosen.loss), Hours(bike, chosen.stream, seed)
     profile, target = model.monitored.profile, model.monitored.reference.target
-    incidents, windows, counts, rows, first = IncidentHistory(), [], [], [], 0
+    incidents, pooled, windows, counts, rows, first = IncidentHistory(), (), [], [], [], 0
+    begun_at = MONDAY + timedelta(days=start_day)
     for hour in range(24 * chosen.days):
         rows.append(hours.rows(start_day, hour, rate))
         if rate * len(rows) < rows_needed(spec, "outcomes"):
@@ -110,13 +111,17 @@ def run(bike: Bike, chosen: argparse.Namespace, rate: int, seed: int) -> Told:
         begin, end = (MONDAY + timedelta(days=start_day, hours=at) for at in (first, hour + 1))
         outcomes = model.count(np.concatenate(rows), is_lossy=hour >= 24 * chosen.quiet_days)
         window = MeasuredWindow.measure(outcomes, profile, target, (begin, end))
-        recent = RecentOutcomes(window, windows, counts, len(windows) == MAX_HISTORY)
+        earlier = [*pooled, *windows]
+        recent = RecentOutcomes(window, earlier, [*(one.counts for one in pooled), *counts])
         found = evaluate_outcomes(outcomes, outcomes.rows, model.monitored, spec, INPUTS, recent=recent)
-        windows, counts = [*windows, window][-MAX_HISTORY:], [*counts, outcomes.coarsen()][-MAX_HISTORY:]
+        windows, counts = [*windows, window], [*counts, outcomes.coarsen()]
+        left = [*zip(windows[:-MAX_HISTORY], counts, strict=False)]
+        pooled = pool_old(pooled, left) if left else pooled
+        windows, counts = windows[-MAX_HISTORY:], counts[-MAX_HISTORY:]
         rows, first = [], hour + 1
         told.windows += 1
         told.breaches.update(one.key for one in found if one.status == "breach" and hour >= 24 * chosen.quiet_days)
-        times = {"version": 1, "window": (begin, end), "repeat_after": timedelta(days=9_999)}
+        times = {"version": 1, "window": (begin, end), "repeat_after": timedelta(days=9_999), "begun_at": begun_at}
         incidents, steps = advance(incidents, found, spec, model="m", **times)
         for step in steps:
             since = timedelta(hours=hour + 1)

@@ -47,6 +47,22 @@ class Histogram(Record, frozen=True, kw_only=True):
             return {key: value - second[key] for key, value in first.items()}
         return first if first is None or second is None else first - second
 
+    def part(self, share: float) -> Self:
+        """Return the histogram of a share of the rows, as if they were alike; groups and examples are left out."""
+        names = self.__struct_fields__
+        return type(self)(**{name: self._part(name, getattr(self, name), share) for name in names})
+
+    def _part(self, name: str, value: Any, share: float) -> Any:
+        if name == "groups" or value is None:
+            return {} if value is not None else None
+        if isinstance(value, Histogram):
+            return value.part(share)
+        if isinstance(value, dict):
+            return {key: self._part(key, own, share) for key, own in value.items()}
+        if isinstance(value, int):
+            return round(value * share)
+        return np.rint(value * share).astype(np.int64) if value.dtype.kind == "i" else value * share
+
     def _add(self, name: str, first: Any, second: Any) -> Any:
         if name == "groups":
             return _add_groups(first, second)
@@ -65,6 +81,17 @@ def _add_groups(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Map
             elif len(own) < MAX_GROUPS:
                 own[group] = counts
     return total
+
+
+#: Sums count larger values as this one, so that fourth powers of them, added up over months, are finite.
+_GREATEST = 1e60
+
+
+def bounded(values: Floats) -> Floats:
+    """Return values without those that no sum can hold; such a value is a fault of a client, and no reason to fail."""
+    if not len(values) or max(-values.min(), values.max()) <= _GREATEST:
+        return values
+    return np.clip(values, -_GREATEST, _GREATEST)
 
 
 #: The table has to stay in the processor's nearest cache.

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from millrace.documents import Document
-from millrace.histograms.bins import Counts, Floats, Histogram, NumberBins
+from millrace.histograms.bins import Counts, Floats, Histogram, NumberBins, bounded
 from millrace.histograms.predictions import (
     AnyPredictions,
     ClassPredictions,
@@ -140,7 +140,7 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
         bins: NumberBins | None = None,
     ) -> Self:
         """Sum the errors of predicted values; with ``bins`` of the target the values are counted as well."""
-        errors, centred = values - outcomes, outcomes - origin
+        errors, centred = bounded(values - outcomes), bounded(outcomes - origin)
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
         own = by_group(groups or {}, lambda rows: np.array([len(rows), *(kind[rows].sum() for kind in sums[:3])]))
         totals = np.array([float(part.sum()) for part in sums])

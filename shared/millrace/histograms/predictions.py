@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.documents import Document, Record
-from millrace.histograms.bins import MAX_GROUPS, Counts, Floats, Histogram, NumberBins
+from millrace.histograms.bins import MAX_GROUPS, Counts, Floats, Histogram, NumberBins, bounded
 from millrace.histograms.tables import ColumnHistogram, TableHistogram, count_numbers
 
 _PROBABILITY_BINS, _FEW_PROBABILITY_BINS = 100, 20
@@ -104,7 +104,7 @@ class ValueHistogram(ColumnHistogram, frozen=True, kw_only=True, tag_field="kind
     @classmethod
     def count(cls, values: Floats, bins: NumberBins, groups: Mapping[str, Sequence[str]] | None = None) -> Self:
         """Count predicted values."""
-        standard = (values - bins.center) / bins.scale
+        standard = bounded((values - bins.center) / bins.scale)
         sums = by_group(
             groups or {}, lambda rows: np.array([len(rows), standard[rows].sum(), (standard[rows] ** 2).sum()])
         )
@@ -123,7 +123,7 @@ class ErrorsByValue(Record, frozen=True, kw_only=True):
     @classmethod
     def measure(cls, values: Floats, outcomes: Floats, bins: NumberBins) -> Self:
         """Sum the errors of predicted values."""
-        located, signed = bins.locate(values), values - outcomes
+        located, signed = bins.locate(values), bounded(values - outcomes)
         errors = np.abs(signed)
         kinds = (np.ones_like(errors), errors, errors**2, signed)
         sums = np.stack([np.bincount(located, weights=kind, minlength=len(bins)) for kind in kinds])

@@ -24,6 +24,7 @@ from millrace.histograms.bins import (
     Floats,
     Histogram,
     NumberBins,
+    bounded,
     coarse_groups,
     factorize,
 )
@@ -92,6 +93,17 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
             case "unseen":
                 return {}
         return super()._subtract(name, first, second)
+
+    def _part(self, name: str, value: Any, share: float) -> Any:
+        match name:
+            case "low" | "high":
+                return value
+            case "unseen":
+                return {}
+            case "sums" if len(value):
+                # Of whole rows, so that the mean of each bin stays what it is.
+                return self.bin_means() * super()._part("counts", self.counts, share)
+        return super()._part(name, value, share)
 
     def mean(self) -> float | None:
         """Return the mean of the numbers; None for categories and without values."""
@@ -197,7 +209,7 @@ def _count_numbers(values: Floats, bins: NumberBins) -> _Counted:
             extremes["far_out"] = below + int(np.count_nonzero(numbers > bins.limit))
     histogram = ColumnHistogram(
         counts=np.bincount(located, minlength=len(bins)),
-        sums=np.asarray(np.bincount(located, weights=numbers, minlength=len(bins)), dtype=np.float64),
+        sums=np.asarray(np.bincount(located, weights=bounded(numbers), minlength=len(bins)), dtype=np.float64),
         missing=len(values) - len(numbers),
         **extremes,
     )

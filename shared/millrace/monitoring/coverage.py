@@ -7,7 +7,8 @@ ACML 2012). So few calibration rows and few outcomes both count as reasons for a
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -15,14 +16,15 @@ import numpy.typing as npt
 
 from millrace.conformal import ConformalCalibration
 from millrace.histograms.predictions import ClassPredictions
-from millrace.monitoring.live_quality import RecentOutcomes
+from millrace.monitoring.measured_windows import MeasuredWindow, RecentOutcomes
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.spec.monitoring import CoverageRule
 
 #: Level of the intervals that are watched.
 LEVEL = 0.9
 _SUBJECT = "intervals"
-_DAY = timedelta(days=1)
+_DAY, _WEEK = timedelta(days=1), timedelta(days=7)
+_MANY_ROWS = 100_000
 
 
 def count_covered_classes(
@@ -61,11 +63,34 @@ def sum_day(recent: RecentOutcomes) -> HeldOutcomes | None:
     """
     if not recent.covers_day:
         return None
-    known = [one for one in recent.last(_DAY) if one.covered is not None]
-    rows = sum(one.outcomes for one in known)
-    if not rows:
-        return HeldOutcomes(recent.window.outcomes, None)
-    return HeldOutcomes(rows, sum(one.covered or 0 for one in known), " in the last day" if recent.is_short else "")
+    held = _sum(recent.last(_DAY), " in the last day" if recent.is_short else "")
+    return held if held.rows else HeldOutcomes(recent.window.outcomes, None)
+
+
+def _sum(windows: Iterable[MeasuredWindow], period: str = "") -> HeldOutcomes:
+    known = [one for one in windows if one.covered is not None]
+    return HeldOutcomes(sum(one.outcomes for one in known), sum(one.covered or 0 for one in known), period)
+
+
+def evaluate_coverage(
+    recent: RecentOutcomes, calibration: ConformalCalibration | None, rule: CoverageRule, rate: float
+) -> WindowFinding:
+    """Evaluate the coverage of the day that ends with a window.
+
+    A low one is suppressed if the same day of the week before had it and the week is in order: errors differ by the
+    weekday as they do by the hour.
+    """
+    found = find_low_coverage(sum_day(recent), calibration, rule, rate)
+    if found.status != "breach" or not recent.is_short or not recent.covers(_WEEK + _DAY):
+        return found
+    week = find_low_coverage(_sum(recent.last(_WEEK)), calibration, rule, rate)
+    before = find_low_coverage(_sum(recent.last(_DAY, before=_WEEK)), calibration, rule, rate)
+    is_like_before = before.value is not None and (found.value or 0.0) - before.value < rule.threshold
+    if week.status != "ok" or not is_like_before:
+        return found
+    reason = "as on that day of the week before, while the week is in order"
+    details = {**found.details, "season": reason}
+    return replace(found, status="ok", message=f"{found.message}; {reason}", details=details)
 
 
 def find_low_coverage(
@@ -117,7 +142,12 @@ def coverage_deviation(rows: int, calibration_rows: int) -> float:
 
 
 def coverage_tail(covered: int, rows: int, calibration_rows: int) -> float:
-    """Return the probability of at most so many covered outcomes, by the beta-binomial distribution."""
+    """Return the probability of at most so many covered outcomes, by the beta-binomial distribution.
+
+    More outcomes count as a hundred thousand of the same coverage: by then chance is that of the calibration.
+    """
+    if rows > _MANY_ROWS:
+        covered, rows = round(covered * _MANY_ROWS / rows), _MANY_ROWS
     first, second = _shape(calibration_rows)
     of_none = (
         math.lgamma(rows + second)

@@ -8,7 +8,7 @@ notified once. The event is published again while an incident goes on, because i
 been refused: too soon after another run, or past the day's budget.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -25,11 +25,20 @@ from millrace.spec.monitoring import MonitoringSpec, MonitorRule
 Step = Literal["opened", "persists", "resolved"]
 
 
+#: Events of changes that come and go with hours and weekdays. One that lasted for some hours is known to be over once
+#: every hour of a week, and the weekday on which it was seen last, were without a breach.
+_LASTING_EVENTS: frozenset[EventType] = frozenset({"DriftDetected", "QualityDegraded"})
+_LASTING, _QUIET = timedelta(hours=6), timedelta(days=8)
+#: Until then, what a version has in breach may be the hours and weekdays that it has not seen yet.
+_FIRST_DAYS = timedelta(days=8)
+
+
 class ActiveFinding(Record, frozen=True, kw_only=True):
     """The latest breach of a subject, the begin of its first window, and the windows without a breach since."""
 
     finding: WindowFinding
     since: datetime
+    until: datetime | None = None  # End of the latest window in breach; None in a state of an earlier release
     quiet_windows: int = msgspec.field(default=0, name="quiet")
 
 
@@ -56,6 +65,16 @@ class Incident(Record, frozen=True, kw_only=True):
     def is_open(self) -> bool:
         """True until it is resolved."""
         return self.resolved_at is None
+
+    @property
+    def is_quiet(self) -> bool:
+        """True while none of its subjects is in breach: then it requests nothing."""
+        return all(active.quiet_windows for active in self.findings.values())
+
+    def last_breach(self, keys: Collection[str] | None = None) -> datetime | None:
+        """Return the end of the latest window in breach, of some subjects; None where an earlier release kept none."""
+        findings = (active for key, active in self.findings.items() if keys is None or key in keys)
+        return max((active.until for active in findings if active.until), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,7 @@ def advance(
     version: int | None,
     window: tuple[datetime, datetime],
     repeat_after: timedelta,
+    begun_at: datetime | None = None,
 ) -> tuple[IncidentHistory, list[Transition]]:
     """Add one window's findings to the history; return the new history, and the transitions to notify.
 
@@ -99,11 +119,13 @@ def advance(
         At most one of each key. Unknown ones count for nothing, either way.
     repeat_after : timedelta
         Time after which the event of an open incident is published again.
+    begun_at : datetime, optional
+        First row of the version: what was in breach in its first week alone may have been its hours and weekdays.
     """
-    now = _Window(model, version, window, spec, findings)
+    now = _Window(model, version, window, spec, findings, begun_at=begun_at)
     recent, first_seen = _count_breaches(history, now)
     alarms = {
-        key: ActiveFinding(finding=now.breaches[key], since=first_seen[key])
+        key: ActiveFinding(finding=now.breaches[key], since=first_seen[key], until=now.end)
         for key, flags in sorted(recent.items(), key=_by_importance)
         if key in now.breaches and sum(flags) >= now.persistence(key)[0]
     }
@@ -112,7 +134,11 @@ def advance(
     for event in EVENT_LABELS:
         before = incidents.get(event)
         own = {key: active for key, active in alarms.items() if VERDICTS[_verdict_of(key)].event == event}
-        if before is not None and before.is_open:
+        if before is not None and before.is_open and _is_another(before, own, now):
+            before = replace(before, resolved_at=now.end)
+            transitions += [Transition("resolved", before)] if before.notified else []
+            incident = _open(None, own, event, now)
+        elif before is not None and before.is_open:
             incident = _continue(before, own, now)
         elif own:
             incident = _open(before, own, event, now)
@@ -147,8 +173,10 @@ class _Window:
         window: tuple[datetime, datetime],
         spec: MonitoringSpec,
         findings: Sequence[WindowFinding],
+        *,
+        begun_at: datetime | None,
     ) -> None:
-        self.model, self.version, self.spec = model, version, spec
+        self.model, self.version, self.spec, self.begun_at = model, version, spec, begun_at
         self.begin, self.end = window
         self.breaches = {finding.key: finding for finding in findings if finding.status == "breach"}
         self._statuses = {finding.key: finding.status for finding in findings}
@@ -213,16 +241,37 @@ def _verdict_of(key: str) -> str:
 def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> Incident:
     findings = {key: _update(key, active, now, before.version) for key, active in before.findings.items()}
     findings |= {key: active for key, active in alarms.items() if key not in findings}
-    quiet = all(
-        active.quiet_windows >= now.windows_to_resolve(key) or not now.is_enabled(key)
-        for key, active in findings.items()
-    )
-    return replace(before, findings=findings, resolved_at=now.end if quiet else None)
+    enabled = {key: active for key, active in findings.items() if now.is_enabled(key)}
+    quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in enabled.items())
+    is_over = quiet and _is_long_quiet(before, enabled, now)
+    return replace(before, findings=findings, resolved_at=now.end if is_over else None)
+
+
+def _is_another(incident: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> bool:
+    """Return True for alarms of new subjects after a cooldown in which the open incident was quiet."""
+    last = incident.last_breach()
+    is_old = last is not None and now.end - last >= timedelta(hours=now.spec.cooldown_hours)
+    return is_old and incident.is_quiet and not alarms.keys() <= incident.findings.keys()
+
+
+def _is_long_quiet(incident: Incident, enabled: Mapping[str, ActiveFinding], now: _Window) -> bool:
+    """Return True when an incident has been quiet for long enough.
+
+    What lasted comes back within days: it would be notified of again and again. Another version, and a verdict that is
+    turned off, end it at once. Time alone does not: a window has to show that it is over.
+    """
+    last = incident.last_breach(enabled)
+    if last is None or incident.event not in _LASTING_EVENTS or incident.version != now.version:
+        return True
+    if last - incident.since < _LASTING or (now.begun_at and last < now.begun_at + _FIRST_DAYS):
+        return True
+    is_shown = any(now.evaluated(key, incident.version) for key in enabled)
+    return is_shown and now.end - last >= _QUIET
 
 
 def _update(key: str, active: ActiveFinding, now: _Window, version: int | None) -> ActiveFinding:
     if key in now.breaches:
-        return replace(active, finding=now.breaches[key], quiet_windows=0)
+        return replace(active, finding=now.breaches[key], quiet_windows=0, until=now.end)
     return replace(active, quiet_windows=active.quiet_windows + 1) if now.evaluated(key, version) else active
 
 
@@ -249,5 +298,5 @@ def _step(before: Incident | None, incident: Incident, now: datetime, repeat_aft
     if incident.is_open and not incident.notified and not muted:
         return "opened"
     if incident.is_open and incident.requested_at and now >= incident.requested_at + repeat_after:
-        return "persists" if incident.notified else None
+        return "persists" if incident.notified and not incident.is_quiet else None
     return "resolved" if was_open and not incident.is_open and incident.notified else None

@@ -133,7 +133,7 @@ def monitor_model(
     evaluations.append(_evaluate_service(context, closed, registry, serving, costs))
     followed = update_actions(before.incidents, model, registry, now)
     repeat_after = max(_MIN_REPEAT, timedelta(hours=spec.retraining.cooldown_hours))
-    incidents, transitions = _update_incidents(context, followed, evaluations, repeat_after)
+    incidents, transitions = _update_incidents(context, followed, evaluations, repeat_after, closed.traffic.begun_at)
     state = replace(
         closed,
         checked_at=now,
@@ -277,6 +277,7 @@ def _update_incidents(
     incidents: IncidentHistory,
     evaluations: Sequence[WindowEvaluation],
     repeat_after: timedelta,
+    begun_at: datetime | None,
 ) -> tuple[IncidentHistory, list[Transition]]:
     transitions: list[Transition] = []
     for evaluation in evaluations:
@@ -288,6 +289,7 @@ def _update_incidents(
             version=context.version,
             window=(evaluation.begin, context.now),
             repeat_after=repeat_after,
+            begun_at=begun_at,
         )
         transitions += steps
     return incidents, transitions

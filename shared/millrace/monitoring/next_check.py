@@ -68,7 +68,7 @@ def _incident_times(
 ) -> Iterator[datetime]:
     if not incident.notified:
         yield incident.muted_until or now
-    elif incident.requested_at is not None:
+    elif incident.requested_at is not None and not incident.is_quiet:
         yield incident.requested_at + repeat_after
     # Ages and silence are evaluated by each run, everything else with new rows alone: they resolve by the next runs.
     earlier = before.incidents.get("ModelStale")

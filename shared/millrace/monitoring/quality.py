@@ -42,14 +42,16 @@ class PointEstimate:
 def bounded_interval(estimate: PointEstimate, bounds: tuple[float, float]) -> tuple[float, float]:
     """Return the normal interval on a scale without bounds: of logits between 0 and 1, of logarithms above 0.
 
-    At a bound, and of a metric without bounds, it is the interval on the metric's own scale, cut at the bounds.
+    At a bound, or so near that the error is larger than the distance from it, and of a metric without bounds, it is the
+    interval on the metric's own scale, cut at the bounds.
     """
     value, (low, high) = estimate.value, bounds
-    if bounds == (0.0, 1.0) and 0.0 < value < 1.0:
+    # Means of windows without a fault may miss the bound by a rounding error, far less than their standard error.
+    if bounds == (0.0, 1.0) and estimate.error < min(value, 1.0 - value):
         middle, error = math.log(value / (1.0 - value)), estimate.error / (value * (1.0 - value))
         ends = PointEstimate(middle, error, estimate.rows).interval()
         return 1.0 / (1.0 + math.exp(-ends[0])), 1.0 / (1.0 + math.exp(-ends[1]))
-    if low == 0.0 and value > 0.0:
+    if low == 0.0 and high > 1.0 and estimate.error < value:
         factor = math.exp(1.96 * estimate.error / value)
         return value / factor, min(high, value * factor)
     first, last = estimate.interval()
@@ -237,12 +239,13 @@ def find_miscalibration(
     growth = now.excess - before.excess
     breach = growth >= max(rule.threshold, hourly) and now.p_value <= rate
     state = "differ from the observed frequencies" if breach else "agree with the observed frequencies"
+    mean = ", a class on average" if len(present.confusion) > _TWO else ""
     return WindowFinding(
         verdict="calibration",
         subject="probabilities",
         status=breach_or_ok(breach),
-        message=f"probabilities {state}: expected calibration error {before.error:.3f} on the holdout, {now.error:.3f} "
-        f"on {present.rows:,} outcomes{phrase}; Brier score {before.brier:.3f} → {now.brier:.3f}",
+        message=f"probabilities {state}: expected calibration error{mean} {before.error:.3f} on the holdout, "
+        f"{now.error:.3f} on {present.rows:,} outcomes{phrase}; Brier score {before.brier:.3f} → {now.brier:.3f}",
         measure="expected calibration error beyond chance",
         value=growth,
         threshold=max(rule.threshold, hourly),

@@ -1,6 +1,7 @@
 """The monitoring report: a document for machines, of which the page is made."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -83,7 +84,7 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
         rows, needed = traffic.open.traffic.features.rows if traffic.open else 0, rows_needed(monitoring)
         progress = f"{rows:,} of {needed:,} rows in the open window"
         return cls(
-            headline=_headline(len(state.incidents.open_incidents()), verdicts, monitoring, progress),
+            headline=_headline(state.incidents.open_incidents(), verdicts, monitoring, progress),
             model=context.model,
             version=context.version,
             obstacle=context.obstacle,
@@ -104,14 +105,19 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
         )
 
 
-def _headline(incidents: int, verdicts: tuple[VerdictSummary, ...], spec: MonitoringSpec, progress: str) -> str:
+def _headline(
+    incidents: Sequence[Incident], verdicts: tuple[VerdictSummary, ...], spec: MonitoringSpec, progress: str
+) -> str:
     """Return the state of the whole; ``progress`` is that of the open window."""
     breaching = [one.verdict for one in verdicts if one.status == "breach"]
     needed = max((getattr(getattr(spec, name), "breaches", 1) for name in breaching), default=0)
     windows = "a second window" if needed <= _PAIR else f"{needed} windows"
     waiting = f"{len(breaching)} past threshold, waiting for {windows}" if breaching else ""
     if incidents:
-        opened = f"{incidents} open incident{'s' if incidents > 1 else ''}"
+        opened = f"{len(incidents)} open incident{'s' if len(incidents) > 1 else ''}"
+        quiet = sum(incident.is_quiet for incident in incidents)
+        if quiet:
+            opened += f", {quiet} of them quiet" if len(incidents) > 1 else ", quiet"
         return f"{opened}; {waiting}" if waiting else opened
     if waiting or any(one.status == "ok" and one.min_rows for one in verdicts):
         return waiting or "no open incident"

@@ -15,7 +15,7 @@ from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.coverage import find_low_coverage, sum_day
+from millrace.monitoring.coverage import evaluate_coverage
 from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
     ColumnDrift,
@@ -31,7 +31,8 @@ from millrace.monitoring.estimates import (
     estimate_on_rows,
     unknown_estimate,
 )
-from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
+from millrace.monitoring.live_quality import QualityComparison
+from millrace.monitoring.measured_windows import RecentOutcomes, measure_metrics
 from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import (
     WEEK,
@@ -339,22 +340,25 @@ def _check_concept_drift(window: OutcomeWindow) -> Findings:
 
 def _check_calibration(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    before, now = profile.outcomes if profile else None, window.day
-    if not isinstance(before, OutcomeHistogram):
+    before, own, now = profile.outcomes if profile else None, window.outcomes, window.day
+    if not isinstance(before, OutcomeHistogram) or not isinstance(own, OutcomeHistogram):
         return []
     if not isinstance(now, OutcomeHistogram):
         message = "calibration is evaluated on whole days, and these are not a day yet"
         return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
     rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
-    found = find_miscalibration(before, now, rule, rate, phrase=" in the last day" if recent.is_short else "")
-    if recent.is_short and found.status != "breach" and isinstance(window.outcomes, OutcomeHistogram):
-        return [find_miscalibration(before, window.outcomes, rule, rate, hourly=recent.hourly_miscalibration)]
-    return [found]
+    if recent.is_short and now is not own:
+        found = find_miscalibration(before, now, rule, rate, phrase=" in the last day")
+        if found.status == "breach":
+            return [found]
+    # Of more classes than days are summed of, each window stands for itself.
+    hourly = recent.hourly_miscalibration if recent.is_short else 0.0
+    return [find_miscalibration(before, own, rule, rate, hourly=hourly)]
 
 
 def _check_coverage(window: OutcomeWindow) -> Findings:
     spec, calibration = window.spec, window.monitored.calibration
-    return [find_low_coverage(sum_day(window.recent), calibration, spec.coverage, spec.false_discovery_rate)]
+    return [evaluate_coverage(window.recent, calibration, spec.coverage, spec.false_discovery_rate)]
 
 
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:

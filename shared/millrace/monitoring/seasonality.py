@@ -33,6 +33,8 @@ _MAX_PERIODS = 7
 _EARLIER_DAYS = 28
 #: Difference of two times that count as the same: monitoring runs do not begin on the stroke.
 _GRACE = timedelta(minutes=30)
+#: A day or week of traffic is known where the rows around its ends were read in pieces of at most one of so many.
+_SHORT_PIECES = 8
 #: A longer window has no hours of the day of its own.
 _LONGEST_LIKE = timedelta(hours=12)
 #: Time that a daily range is kept, for the next version's first days.
@@ -76,11 +78,13 @@ class TrafficTotals:
     ) -> None:
         self._totals, self._load, self.begun_at = totals, cache(load), begun_at
         self._ends = [total.end for total in totals]
+        # Without the totals of a version's first hours, there is nothing to subtract from.
+        self._least = 0 if totals and totals[0].begin <= begun_at else 1
 
     def between(self, begin: datetime, end: datetime) -> Traffic | None:
         """Return the traffic of some hours; None where they are not in the history, or are without rows."""
-        first, last = self._count_before(begin) or 0, self._count_before(end) or 0
-        if not self.has(begin, end):
+        first, last = self._count_before(begin), self._count_before(end)
+        if first is None or last is None or first >= last:
             return None
         later = self._load(self._totals[last - 1].key)
         if not first or later is None:
@@ -88,17 +92,53 @@ class TrafficTotals:
         earlier = self._load(self._totals[first - 1].key)
         return later - earlier if earlier else None
 
-    def has(self, begin: datetime, end: datetime) -> bool:
-        """Return True where :meth:`between` has traffic, unless retention has deleted it."""
-        first, last = self._count_before(begin), self._count_before(end)
-        return first is not None and last is not None and first < last
+    def about(self, begin: datetime, end: datetime) -> Traffic | None:
+        """Return the traffic of some days as :meth:`between` does, also where rows were read together around an end.
+
+        Such rows, of up to an eighth of the time, count by the part of it that lies within: a run that was missed makes
+        a day inexact by the mix of an hour, and not unknown.
+        """
+        if not self.covers(begin, end):
+            return None
+        later, earlier = (self._until(time, (end - begin) / _SHORT_PIECES) for time in (end, begin))
+        if later is None or earlier is None or later is earlier:
+            return None
+        traffic = later - earlier
+        return traffic if traffic.features.rows else None
+
+    def covers(self, begin: datetime, end: datetime) -> bool:
+        """Return True where :meth:`about` has traffic, unless there are no rows or retention has deleted it."""
+        if not self._totals:
+            return False
+        # An hour's grace at the begin: windows do not begin and end on the stroke.
+        since = self._totals[0].end - _GRACE if self._least else self.begun_at - 2 * _GRACE
+        return begin >= since and end <= self._ends[-1] + _GRACE
+
+    def _until(self, time: datetime, longest: timedelta) -> Traffic | None:
+        """Return the total up to a time; None amid rows of a longer time, or where retention has deleted it."""
+        count = self._count_before(time)
+        if count is not None:
+            return self._load_first(count)
+        place = bisect_right(self._ends, time)
+        begin, end = self._totals[place].begin, self._ends[place]
+        if end - begin > longest:
+            return None
+        # Rows that came late count from the end of the piece before on.
+        begin = max([begin, *self._ends[place - 1 : place]])
+        before, after = self._load_first(place), self._load_first(place + 1)
+        return before + (after - before).part((time - begin) / (end - begin)) if before and after else None
+
+    def _load_first(self, count: int) -> Traffic | None:
+        """Return the total of the first pieces, as many as ``count``."""
+        if count:
+            return self._load(self._totals[count - 1].key)
+        first = self._load(self._totals[0].key)
+        return first and first - first
 
     def _count_before(self, time: datetime) -> int | None:
         """Return the number of totals up to a time; None when rows were added together around it."""
-        # Without the totals of a version's first hours, there is nothing to subtract from.
-        least = 0 if self._totals and self._totals[0].begin <= self.begun_at else 1
         place = bisect_right(self._ends, time)
-        near = [(self._distance(count, time), count) for count in (place, place + 1) if count >= least]
+        near = [(self._distance(count, time), count) for count in (place, place + 1) if count >= self._least]
         distance, count = min(near, default=(_GRACE * 2, 0))
         return count if distance <= _GRACE else None
 
@@ -116,7 +156,7 @@ class SeasonalTraffic:
     """Comparable traffic of a window, by day or by week; None where the history does not reach back."""
 
     name: str
-    is_whole: bool  # True where ``whole`` is known
+    is_whole: bool  # True where the history reaches back so far
     like: Callable[[], Traffic | None]  # of the same hours, earlier
     whole: Callable[[], Traffic | None]  # of the day or week that ends with the window
 
@@ -154,26 +194,26 @@ def find_seasonal_baselines(
     """
 
     def has_whole(length: timedelta) -> bool:
-        # An hour's grace: windows do not begin and end on the stroke.
-        return end - totals.begun_at >= length - 2 * _GRACE and totals.has(end - length, end)
+        return totals.covers(end - length, end)
 
     def whole(length: timedelta) -> Traffic | None:
-        return totals.between(end - length, end) if has_whole(length) else None
+        return totals.about(end - length, end) if has_whole(length) else None
 
     def like(length: timedelta, since: datetime) -> Traffic | None:
         if end - since > _LONGEST_LIKE and length == DAY:
             return None
+        find = totals.about if end - since > _LONGEST_LIKE else totals.between
         spans = ((since - length * number, end - length * number) for number in range(1, _MAX_PERIODS + 1))
-        found = [traffic for span in spans if (traffic := totals.between(*span)) is not None]
+        found = [traffic for span in spans if (traffic := find(*span)) is not None]
         return reduce(add, found) if found else None
 
     def earlier_days() -> Traffic | None:
         days = min(_EARLIER_DAYS, int((end - totals.begun_at + 2 * _GRACE) / DAY) - 1)
-        return totals.between(end - DAY * (days + 1), end - DAY) if days > 0 else None
+        return totals.about(end - DAY * (days + 1), end - DAY) if days > 0 else None
 
     def of_days() -> Mapping[str, float]:
         ends = (end - WEEK - DAY * number for number in range(_EARLIER_DAYS))
-        days = [traffic for one in ends if (traffic := totals.between(one - DAY, one)) is not None]
+        days = [traffic for one in ends if (traffic := totals.about(one - DAY, one)) is not None]
         return find_of_days(days) if find_of_days and len(days) >= _FEWEST_DAYS else {}
 
     def traffic_of(name: str, length: timedelta, since: datetime) -> SeasonalTraffic:
@@ -379,8 +419,8 @@ def _evaluate(
         if not reason and is_first_week and ranges.cover(breach.subject, breach.value, kind):
             reason = _AS_BEFORE
         if not reason:
-            postponed = is_first_week and in_clock
-            evaluated = _postpone(breach, "day" if explained.of_day is None else "week") if postponed else breach
+            is_known = not in_clock or explained.of_week() is not None
+            evaluated = breach if is_known else _postpone(breach, explained)
             break
         reasons.append(reason)
     else:
@@ -397,8 +437,11 @@ def _evaluate(
     return replace(evaluated, details={**evaluated.details, "usual": variation}) if variation else evaluated
 
 
-def _postpone(finding: WindowFinding, period: str) -> WindowFinding:
-    message = f"the values of {finding.subject!r} follow the clock: they are compared from the first whole {period} on"
+def _postpone(finding: WindowFinding, explained: _Explanations) -> WindowFinding:
+    when = "once one is known again: the rows around its begin were read together"
+    if explained.is_first_week:
+        when = f"from the first whole {'day' if explained.of_day is None else 'week'} on"
+    message = f"the values of {finding.subject!r} follow the clock: they are compared by whole weeks, {when}"
     return replace(finding, status="unknown", message=message)
 
 

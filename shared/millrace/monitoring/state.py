@@ -16,7 +16,7 @@ from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predict
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
-from millrace.monitoring.live_quality import MeasuredWindow
+from millrace.monitoring.measured_windows import MeasuredWindow, PooledWindow
 from millrace.monitoring.new_captures import ReadProgress
 from millrace.monitoring.seasonality import DailyRange, HourlyImpurity, TimeSpan, TrafficTotal
 from millrace.monitoring.window_findings import WindowFinding
@@ -129,6 +129,7 @@ class OutcomeHistory(Record, frozen=True, kw_only=True):
 
     segments: tuple[Segment, ...] = ()
     quality: tuple[QualityRecord, ...] = ()
+    pooled: tuple[PooledWindow, ...] = ()  # Windows before those of ``quality``
     pending_feedback: tuple[str, ...] = ()
 
 

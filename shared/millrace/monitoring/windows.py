@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from millrace.captures.joining import is_excluded
@@ -27,7 +29,8 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
 from millrace.monitoring.drift import counts_by_column
-from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes, evaluated_metrics
+from millrace.monitoring.live_quality import evaluated_metrics
+from millrace.monitoring.measured_windows import COUNTS_KEPT, MeasuredWindow, PooledWindow, RecentOutcomes, pool_old
 from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import (
@@ -75,8 +78,10 @@ _COVERAGE_OVER = 10
 #: Outcomes may arrive before the captured prediction; they are tried again for so long.
 _RETRY_FOR = timedelta(hours=6)
 _MAX_PENDING = 10_000
-#: Counts of windows of outcomes are kept for a day, and for windows that end late.
-_COUNTS_KEPT = timedelta(hours=30)
+#: Share of rows up to which those that came late do not make their hours and the present ones one piece.
+_FEW_LATE = 0.2
+#: Least time between two totals: runs may be more frequent, and what is kept covers weeks.
+_TOTAL_EVERY = timedelta(minutes=30)
 #: Time in which a version's hours are compared with one another, to find what follows the clock.
 _IMPURITIES_OF = 2 * WEEK
 
@@ -100,8 +105,8 @@ def ingest_traffic(
     )
     if not rows:
         return state, counts
-    begin, end = time_span(np.minimum(batch.predicted_at[chosen], now))
     segments, history = state.outcomes.segments, state.traffic
+    begin, end = time_span(_without_few_late(np.minimum(batch.predicted_at[chosen], now), history))
     segment = store_segment(context.store, context.model, name, predicted, time_span(batch.predicted_at[chosen]))
     segments = (*segments, segment)[-MAX_SEGMENTS:]
     if context.monitored is not None:
@@ -117,6 +122,15 @@ def ingest_traffic(
         last_row_at=max(state.last_row_at or end, end),
     )
     return state, counts
+
+
+def _without_few_late(timestamps: npt.NDArray[Any], history: TrafficHistory) -> npt.NDArray[Any]:
+    """Leave out rows that are older than the last total if they are few: they count with the others' hours."""
+    if not history.totals:
+        return timestamps
+    since = np.datetime64(history.totals[-1].end.astimezone(UTC).replace(tzinfo=None), "us")
+    new = timestamps[timestamps > since]
+    return new if len(timestamps) - len(new) <= _FEW_LATE * len(timestamps) else timestamps
 
 
 def add_traffic(history: TrafficHistory, more: OpenWindow, monitored: MonitoredVersion) -> TrafficHistory:
@@ -203,13 +217,19 @@ def _keep_total(
     if total.predictions is not None and total.predictions.groups:
         total = replace(total, predictions=replace(total.predictions, groups={}))
     key = _store_traffic(context, total, f"{window.end:%Y%m%dT%H%M%S}-total")
-    begin = window.fresh_since or window.begin
-    if totals and window.end <= totals[-1].end:
-        begin, totals = totals[-1].begin, totals[:-1]  # Rows that were delivered late
+    begin, end = window.fresh_since or window.begin, window.end
+    if totals and (end <= totals[-1].end or _is_short(totals)):
+        # Rows that were all delivered late, or after another run within the hour: the piece before and these are one.
+        last, totals = totals[-1], totals[:-1]
+        begin, end = min(begin, last.begin), max(end, last.end)
     begun_at = history.begun_at if totals and history.begun_at else begin
-    totals = (*totals, TrafficTotal(begin=begin, end=window.end, key=key))[-MAX_TOTALS:]
+    totals = (*totals, TrafficTotal(begin=begin, end=end, key=key))[-MAX_TOTALS:]
     window = replace(window, fresh_since=None)
     return replace(history, open=window, totals=totals, begun_at=begun_at), total
+
+
+def _is_short(totals: Sequence[TrafficTotal]) -> bool:
+    return len(totals) > 1 and totals[-1].end - totals[-2].end < _TOTAL_EVERY
 
 
 def _find_baselines(
@@ -250,14 +270,16 @@ def _find_baselines(
         return {name: share for name, share in found.items() if name not in history.skewed}
 
     seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days)
-    period = "week" if seasonal.week.is_whole else "day" if seasonal.day.is_whole else ""
-    is_first, is_first_week = period and not history.period_seen, period == "week" != history.period_seen
-    skewed = history.skewed
-    if is_first_week and not is_first:
+    seen, skewed = history.period_seen, history.skewed
+    is_first = not seen and seasonal.day.is_whole and seasonal.day.whole() is not None
+    if seasonal.week.is_whole and seen == "day":
         # What follows the clock is compared for the first time.
         skewed = tuple(dict.fromkeys([*skewed, *sorted(clock)]))
-    history = replace(history, period_seen=period or history.period_seen)
-    return history, dataclasses.replace(baselines, seasonal=seasonal, first=bool(is_first), skewed=skewed)
+    if seasonal.week.is_whole and (seen or is_first):
+        history = replace(history, period_seen="week")
+    elif is_first:
+        history = replace(history, period_seen="day")
+    return history, dataclasses.replace(baselines, seasonal=seasonal, first=is_first, skewed=skewed)
 
 
 def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> dict[str, float]:
@@ -314,7 +336,7 @@ def ingest_feedback(
         for record in history.quality
     )
     pending = (*waiting, *(record.to_line() for record in recent))[-_MAX_PENDING:]
-    return OutcomeHistory(segments=tuple(segments), quality=quality, pending_feedback=pending), counts
+    return replace(history, segments=tuple(segments), quality=quality, pending_feedback=pending), counts
 
 
 def close_outcome_window(
@@ -339,13 +361,16 @@ def close_outcome_window(
     if monitored is None:
         findings = [WindowFinding("live_quality", "every metric", "unknown", context.obstacle, rows=labelled)]
     else:
-        counts, is_full = [one.counts for one in history.quality], len(history.quality) >= MAX_HISTORY
-        recent = RecentOutcomes(record, history.quality, counts, is_full)
+        earlier: tuple[PooledWindow | QualityRecord, ...] = (*history.pooled, *history.quality)
+        recent = RecentOutcomes(record, earlier, [one.counts for one in earlier])
         findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
+    quality = (*(_without_old_counts(one, record) for one in history.quality), record)
+    left = [(one, one.counts) for one in quality[:-MAX_HISTORY]]
     history = replace(
         history,
         segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
-        quality=(*(_without_old_counts(one, record) for one in history.quality), record)[-MAX_HISTORY:],
+        quality=quality[-MAX_HISTORY:],
+        pooled=pool_old(history.pooled, left) if left else history.pooled,
     )
     return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
 
@@ -389,7 +414,7 @@ def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOu
 
 
 def _without_old_counts(record: QualityRecord, latest: QualityRecord) -> QualityRecord:
-    is_old = record.counts is not None and record.end < latest.end - _COUNTS_KEPT
+    is_old = record.counts is not None and record.end < latest.end - COUNTS_KEPT
     return replace(record, counts=None) if is_old else record
 
 

@@ -110,12 +110,85 @@ def test_within_the_cooldown_nobody_is_told_again_until_it_is_over():
 
 
 def test_the_cooldown_holds_each_time_that_an_incident_comes_back():
-    """Two windows are in breach and three are not, for a week: a day holds one alert and one end at most."""
-    _, told = run((["breach"] * 2 + ["ok"] * 3) * 34)
+    """Two windows are in breach and three are not: a day holds one alert and one end at most."""
+    flapping = [[finding("breach", "data_quality")]] * 2 + [[finding("ok", "data_quality")]] * 3
+    _, told = run(flapping * 34)
     assert sum(step == "opened" for _, step, _ in told) <= 7
     assert sum(step == "resolved" for _, step, _ in told) <= 7
     hours = [hour for hour, step, _ in told if step == "opened"]
     assert min(later - sooner for sooner, later in pairwise(hours)) >= 24
+
+
+FLAPPING = (["breach"] * 7 + ["ok"] * 5) * 14
+
+
+def test_what_lasts_for_hours_and_pauses_is_one_incident():
+    """A shift that shows by day and not at night opened and closed an incident a day."""
+    history, told = run(FLAPPING, repeat_after=timedelta(days=900))
+    assert told == [(1, "opened", "DriftDetected")]
+    (incident,) = history.open_incidents()
+    assert incident.is_quiet
+    silent = run(["ok"] * 6, history=history, start=len(FLAPPING), repeat_after=timedelta(hours=1))[1]
+    assert silent == [], "while it is quiet it requests no training"
+
+
+def quiet_hours(lasted, *, version=3, quiet="ok"):
+    """Hours without a breach after which an incident of so many hours ends; None where it does not in ten days."""
+    history, _ = run(["breach"] * lasted, repeat_after=timedelta(days=900))
+    _, told = run([quiet] * 250, history=history, start=lasted, version=version, repeat_after=timedelta(days=900))
+    return next((hour - lasted + 1 for hour, step, _ in told if step == "resolved"), None)
+
+
+def test_what_lasted_ends_after_a_quiet_week_and_a_day():
+    assert [quiet_hours(hours) for hours in (2, 5, 6, 300)] == [2, 2, 192, 192]
+    assert quiet_hours(300, version=4) == 2, "another version ends it at once"
+    assert quiet_hours(300, quiet=[finding("unknown")]) is None
+    off = MonitoringSpec.model_validate({"feature_drift": {"enabled": False}})
+    history, _ = run(["breach"] * 48)
+    assert run(["ok"], off, history=history, start=48)[1] == [(48, "resolved", "DriftDetected")]
+
+
+def test_hours_and_weekdays_of_a_first_week_end_at_once():
+    """A version knows its weekdays once it has seen them."""
+    history, begun_at = IncidentHistory(), START
+    for hour in range(10):
+        status = "breach" if hour < 8 else "ok"
+        window = (START + timedelta(hours=hour), START + timedelta(hours=hour + 1))
+        history, _ = advance(
+            history,
+            [finding(status)],
+            SPEC,
+            model="churn",
+            version=3,
+            window=window,
+            repeat_after=DAY,
+            begun_at=begun_at,
+        )
+    assert history.incidents["DriftDetected"].resolved_at == START + timedelta(hours=10)
+
+
+def test_something_else_in_a_quiet_incident_is_an_incident_of_its_own():
+    """An old incident that is quiet does not hide a new one; within the cooldown they are one."""
+    old, _ = run(["breach"] * 30 + ["ok"] * 30, repeat_after=timedelta(days=900))
+    other = [[finding("breach", subject="fare")]] * 2
+    history, told = run(other, history=old, start=60, repeat_after=timedelta(days=900))
+    assert [step for _, step, _ in told] == ["resolved", "opened"]
+    assert set(history.incidents["DriftDetected"].findings) == {"feature_drift:fare"}
+    assert history.incidents["DriftDetected"].incident_id != old.incidents["DriftDetected"].incident_id
+    assert run(["breach"] * 2, history=old, start=60, repeat_after=timedelta(days=900))[1] == []
+    soon, _ = run(["breach"] * 30 + ["ok"] * 10, repeat_after=timedelta(days=900))
+    history, told = run(other, history=soon, start=40, repeat_after=timedelta(days=900))
+    assert told == []
+    assert len(history.incidents["DriftDetected"].findings) == 2
+
+
+def test_time_alone_does_not_end_a_lasting_incident():
+    """Between two windows of its rows, runs evaluate the service alone."""
+    history, _ = run(["breach"] * 48 + ["ok"] * 3)
+    other = [finding("ok", "staleness", "age of the model")]
+    history, told = run([other] * 200, history=history, start=51, repeat_after=timedelta(days=900))
+    assert told == []
+    assert run(["ok"], history=history, start=251)[1] == [(251, "resolved", "DriftDetected")]
 
 
 def test_without_a_cooldown_it_is_a_new_incident():
@@ -132,9 +205,9 @@ def test_staleness_needs_no_second_window():
 
 
 def test_what_goes_on_is_said_again_after_a_rest_under_the_same_incident():
-    history, told = run(["breach"] * 8 + ["ok"] * 3, repeat_after=timedelta(hours=3))
-    assert [step for _, step, _ in told] == ["opened", "persists", "persists", "resolved"]
-    assert [hour for hour, _, _ in told] == [1, 4, 7, 9]
+    history, told = run(["breach"] * 8 + ["ok"] * 8, repeat_after=timedelta(hours=3))
+    assert [step for _, step, _ in told] == ["opened", "persists", "persists"]
+    assert [hour for hour, _, _ in told] == [1, 4, 7]
     assert history.incidents["DriftDetected"].requests == 3
 
 

@@ -1,26 +1,32 @@
 """Live quality: every metric that matters, in hours that differ, and in losses that last."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from millrace.data.reference import describe_column
+from millrace.documents import from_plain, to_plain
 from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
-from millrace.histograms.tables import Reference
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.metrics.catalogue import METRICS
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
-from millrace.monitoring.live_quality import (
+from millrace.monitoring.live_quality import evaluated_metrics
+from millrace.monitoring.measured_windows import (
     MeasuredWindow,
+    PooledWindow,
     RecentOutcomes,
-    evaluated_metrics,
+    WindowMetric,
     measure_metrics,
     measure_window,
+    pool_old,
 )
 from millrace.monitoring.quality import PointEstimate, bounded_interval
 from millrace.monitoring.rules import evaluate_outcomes
+from millrace.monitoring.state import OutcomeHistory
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec, QualityRule
@@ -203,12 +209,13 @@ def test_hours_with_larger_errors_are_no_loss_and_a_loss_in_quiet_hours_is():
     assert "on the holdout's rows with such predictions" in at_night["live_quality:rmse"].message
 
 
-def test_a_loss_that_lasts_is_one_incident_at_every_hour_and_ends_a_day_after():
+def test_a_loss_that_lasts_is_one_incident_at_every_hour_and_quiet_a_day_after():
     stream = Stream(REGRESSION)
     for hour in range(9 * DAY):
         lost = 2 * DAY <= hour < 7 * DAY and 7 <= hour % DAY < 18  # the nights are as they were
         stream.add_demand(hour, spread=2.0 if lost else 1.0)
-    assert stream.transitions == ["opened", "resolved"]
+    assert stream.transitions == ["opened"]
+    assert stream.incidents.open_incidents()[0].is_quiet
     assert all(breaches(found) for found in stream.findings[2 * DAY + 10 : 7 * DAY])
     assert not any(breaches(found) for found in stream.findings[8 * DAY + 1 :])
     assert "in the last day" in stream.findings[4 * DAY + 3]["live_quality:rmse"].message
@@ -277,14 +284,54 @@ def test_calibration_of_hours_is_judged_by_the_day():
     assert "in the last day" in found[key].message
 
 
-def test_a_day_of_many_windows_is_the_last_of_those_that_are_kept():
-    stream = Stream(make_classifier())
+def keep(windows, counts, kept=200):
+    """What the state has of windows: the latest, and the others pooled as they leave."""
+    pooled = ()
+    for number in range(kept, len(windows)):
+        pooled = pool_old(pooled, [(windows[number - kept], counts[number - kept])])
+    earlier = (*pooled, *windows[-kept:])
+    return pooled, RecentOutcomes(windows[-1], earlier[:-1], [*(one.counts for one in pooled), *counts[-kept:]])
+
+
+def test_a_day_of_three_hundred_windows_is_a_whole_day():
+    """Two hundred of five minutes are sixteen hours."""
     outcomes = OutcomeHistogram.count(*draw_classes(150, 4))
-    stream.add(outcomes, 0)
-    recent = RecentOutcomes(stream.windows[0], stream.windows, stream.counts)
-    assert recent.sum_day(outcomes) is None
-    assert RecentOutcomes(stream.windows[0], stream.windows, stream.counts, is_full=True).sum_day(outcomes).rows == 300
-    assert RecentOutcomes(stream.windows[0], stream.windows, [None], is_full=True).sum_day(outcomes) is None
+    begins = [MONDAY + number * HOUR / 12 for number in range(300)]
+    windows = [MeasuredWindow(begin=begin, end=begin + HOUR / 12, outcomes=150) for begin in begins]
+    pooled, recent = keep(windows, [outcomes.coarsen()] * 300)
+    assert len(pooled) == 9
+    assert recent.covers_day
+    assert recent.sum_day(outcomes).rows == pytest.approx(150 * 288, abs=150 * 12)
+    few = RecentOutcomes(windows[200], windows[:200], [outcomes.coarsen()] * 200)
+    assert few.sum_day(outcomes) is None
+
+
+def test_windows_that_leave_the_state_are_pooled_by_the_hour_and_cover_four_weeks():
+    draw = np.random.default_rng(5)
+    values = 40.0 + draw.normal(size=24 * 36)
+    begins = [MONDAY + number * HOUR for number in range(len(values))]
+    windows = [
+        MeasuredWindow(
+            begin=begin,
+            end=begin + HOUR,
+            outcomes=100,
+            covered=90,
+            metrics={"rmse": WindowMetric(value=value, error=1.0, low=0.0, high=99.0, expected=40.0)},
+        )
+        for begin, value in zip(begins, values.tolist(), strict=True)
+    ]
+    pooled, recent = keep(windows, [None] * len(windows))
+    assert from_plain(OutcomeHistory, to_plain(OutcomeHistory(pooled=pooled))).pooled == pooled
+    assert len(pooled) < 300
+    assert {one.end - one.begin for one in pooled[-100:-1]} == {HOUR}
+    assert recent.covers(timedelta(days=27))
+    assert len(recent.days_before()) == 28
+    every = RecentOutcomes(windows[-1], windows[:-1])
+    for days in (1, 7, 14):
+        found, exact = (PooledWindow.pool(own.last(timedelta(days=days)), [None]) for own in (recent, every))
+        assert (found.outcomes, found.covered) == pytest.approx((exact.outcomes, exact.covered), abs=1_200)
+        assert found.metrics["rmse"].value == pytest.approx(exact.metrics["rmse"].value, abs=0.02)
+        assert found.metrics["rmse"].error == pytest.approx(exact.metrics["rmse"].error, rel=0.05)
 
 
 def test_an_incident_of_an_early_release_ends_though_its_subject_is_no_longer_judged():
@@ -318,9 +365,69 @@ def test_a_profile_of_an_early_release_gives_what_it_can():
     assert measure_window(ErrorSums.measure(values, truth), None, None)["rmse"].expected is None
 
 
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_a_day_of_right_predictions_alone_is_in_order(classes):
+    """Means over windows of such numbers of rows are 1 less a rounding error, whose logit is no number."""
+    stream = Stream(make_classifier(classes))
+    for hour in range(2 * DAY):
+        predictions, _ = draw_classes(101 + 7 * hour % 13, hour, classes=classes)
+        sure = ClassPredictions(predictions.decided, np.eye(classes)[predictions.decided])
+        found = stream.add(OutcomeHistogram.count(sure, sure.decided), hour)
+    assert found["live_quality:accuracy"].status == "ok"
+    assert breaches(found) == set()
+
+
+def test_a_day_without_any_error_is_in_order():
+    stream = Stream(REGRESSION)
+    for hour in range(2 * DAY):
+        values, _ = draw_demand(101 + 7 * hour % 13, hour)
+        found = stream.add(ErrorSums.measure(values, values, origin=TARGET.center, bins=TARGET), hour)
+    assert {one.status for one in found.values()} <= {"ok", "unknown"}
+    assert found["live_quality:rmse"].status == "ok"
+
+
+@pytest.mark.parametrize("absurd", [1e100, -1e154, 1.7e308])
+def test_an_absurd_outcome_is_a_large_error_and_no_crash(absurd):
+    """Its fourth power is beyond the range of floats."""
+    stream, groups = Stream(REGRESSION), {"city": ["Bern"] * 200}
+    for hour in range(4):
+        values, truth = draw_demand(200, 100 + hour)
+        truth[3:4] = absurd if hour == 2 else truth[3:4]
+        outcomes = ErrorSums.measure(values, truth, groups, origin=TARGET.center, bins=TARGET)
+        assert np.isfinite(outcomes.sums).all()
+        assert np.isfinite(outcomes.groups["city"]["Bern"]).all()
+        found = stream.add(outcomes, hour)
+    assert all(math.isfinite(one.value) for one in stream.findings[2].values() if one.value is not None)
+    assert found["live_quality:rmse"].status == "ok"
+    table = count_in_bins({"age": np.array([absurd, 40.0])}, 2, FEATURES.bins, FEATURES.plan).columns["age"]
+    assert np.isfinite((table + table).sums).all()
+
+
+@pytest.mark.parametrize(("classes", "phrase"), [(3, " in the last day"), (12, "")])
+def test_calibration_says_which_rows_it_is_of(classes, phrase):
+    """Sums of a day are kept of up to ten classes; of more, each window stands for itself."""
+    stream = Stream(make_classifier(classes))
+    for hour in range(DAY + 2):
+        rows = draw_classes(300, 900 + hour, classes=classes, offset=4.0)
+        found = stream.add(OutcomeHistogram.count(*rows), hour)["calibration:probabilities"]
+    assert f"on {found.rows:,} outcomes{phrase};" in found.message
+    assert found.rows == 300 * (DAY if phrase else 1)
+    assert "a class on average" in found.message
+
+
 @pytest.mark.parametrize(
     ("value", "error", "bounds"),
-    [(0.97, 0.03, (0.0, 1.0)), (0.02, 0.03, (0.0, 1.0)), (0.1, 0.2, (0.0, float("inf"))), (1.0, 0.0, (0.0, 1.0))],
+    [
+        (0.97, 0.03, (0.0, 1.0)),
+        (0.02, 0.03, (0.0, 1.0)),
+        (0.1, 0.2, (0.0, float("inf"))),
+        (1.0, 0.0, (0.0, 1.0)),
+        (1.0 - 1.1e-16, 0.004, (0.0, 1.0)),
+        (1e-17, 0.004, (0.0, 1.0)),
+        (1e-300, 1.0, (0.0, float("inf"))),
+        (2.0 - 4.4e-16, 0.01, (0.0, 2.0)),
+        (-3.0, 700.0, (float("-inf"), 1.0)),
+    ],
 )
 def test_an_interval_stays_within_the_metrics_bounds(value, error, bounds):
     low, high = bounded_interval(PointEstimate(value, error, 100), bounds)

@@ -622,6 +622,9 @@ def test_the_headline_never_contradicts_the_table():
     served.monitor(4)
     text, tone = headline(served)
     assert (text.partition(";")[0], tone) == ("1 open incident", "bad")
+    served.capture(4)
+    served.monitor(5)
+    assert headline(served)[0].partition(";")[0] == "1 open incident, quiet"
 
 
 @pytest.mark.parametrize("seed", range(4))

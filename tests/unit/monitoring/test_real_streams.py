@@ -51,8 +51,11 @@ def monitored():
     return schema, MonitoredVersion("binary", ("no", "yes"), Reference.build(document, schema))
 
 
-def run(days, *, rate=20, shift=lambda _: 0.0):
-    """Draw each hour's rows from all of that weekday and hour; return incidents' steps, in hours, and the state."""
+def run(days, *, rate=20, shift=lambda _: 0.0, missed=(), watch=lambda _hour, _findings: None):
+    """Draw each hour's rows from all of that weekday and hour; return incidents' steps, in hours, and the state.
+
+    In ``missed`` hours nothing monitors.
+    """
     (schema, version), (columns, slots) = monitored(), bike()
     reference, store = version.reference, MemoryObjectStore("data")
     history, incidents, steps, draw = TrafficHistory(), IncidentHistory(), [], np.random.default_rng(3)
@@ -65,10 +68,13 @@ def run(days, *, rate=20, shift=lambda _: 0.0):
         since = MONDAY + hour * HOUR
         piece = OpenWindow(traffic=traffic, begin=since, end=since + HOUR - timedelta(seconds=1))
         history = add_traffic(history, piece, version)
+        if hour in missed:
+            continue
         context = MonitorContext("bike", spec, 1, schema, version, "", store, since + HOUR, str(hour))
         history, found = close_traffic_window(context, history)
         if found is None:
             continue
+        watch(hour, found.findings)
         incidents, transitions = advance(
             incidents,
             found.findings,
@@ -77,6 +83,7 @@ def run(days, *, rate=20, shift=lambda _: 0.0):
             version=1,
             window=(found.begin, since + HOUR),
             repeat_after=24 * HOUR,
+            begun_at=history.begun_at,
         )
         steps += [(hour, one.step) for one in transitions if one.step != "persists"]
     return steps, incidents, history
@@ -99,3 +106,18 @@ def test_a_shift_among_hours_and_weekdays_is_one_incident_that_lasts():
     assert after[0][0] < 24 * 10
     (incident,) = incidents.open_incidents()
     assert "feature_drift:hum" in incident.findings
+
+
+def test_missed_runs_after_the_first_week_do_not_begin_it_again():
+    """The rows of a week ago were read with those of later hours, so that no week ends there."""
+    waiting = []
+
+    def watch(hour, findings):
+        waiting.extend(hour for one in findings if "follow the clock" in one.message)
+
+    steps, incidents, history = run(17, missed={24 * 8 + hour for hour in range(48) if hour % 3}, watch=watch)
+    assert max(waiting) < 24 * 7
+    assert not [hour for hour, step in steps if step == "opened" and hour > 24 * 7]
+    assert not incidents.open_incidents()
+    assert history.period_seen == "week"
+    assert not history.skewed

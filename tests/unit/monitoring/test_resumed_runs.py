@@ -78,7 +78,8 @@ def result_of(served):
         text = text.replace(key.removesuffix(".npz"), name.removesuffix(".npz"))
     text = re.sub(r"outcomes-run\d+", "outcomes", text)
     rows = [load_rows(served.data, segment) for segment in state.outcomes.segments]
-    windows = [gzip.decompress(served.data.get(record.key)) for record in state.traffic.windows]
+    kept = (*state.traffic.windows, *state.traffic.totals)
+    windows = [gzip.decompress(served.data.get(record.key)) for record in kept]
     return text, [part.prediction_ids.tolist() for part in rows], windows, report_of(served)
 
 
@@ -107,7 +108,7 @@ def test_the_faults_of_the_backlog_are_counted():
     assert (intake["malformed_rows"], len(intake["unreadable_objects"])) == (3, 1)
     assert (intake["matched_feedback"], intake["unmatched_feedback"]) == (260, 2)
     assert len(segments) > 3
-    assert len(windows) == 1
+    assert len(windows) == 1 + 2, "a window, and the totals of two runs"
 
 
 def test_a_run_that_stops_closes_nothing_and_says_so():
@@ -118,6 +119,7 @@ def test_a_run_that_stops_closes_nothing_and_says_so():
     assert (outcome.outcome, outcome.windows, outcome.version) == ("more", 0, 1)
     assert 0 < outcome.rows <= 70
     assert (state.checked_at, state.traffic.windows) == (before.checked_at, before.traffic.windows)
+    assert state.traffic.totals == before.traffic.totals, "part of the hours is no total of them"
     assert state.progress.lines == 70
     write_outcome_metrics(MODEL, outcome, START)
 

@@ -28,6 +28,7 @@ from millrace.monitoring.window_findings import WindowFinding
 from millrace.monitoring.windows import find_features_of_days
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
+from msgspec.structs import replace
 
 from tests.unit.monitoring.builders import CLASSES, make_histogram, make_reference
 
@@ -132,7 +133,54 @@ def test_rows_that_were_read_together_have_no_hours_of_their_own():
     del history.totals[1:21]
     seasons = history.seasons()
     assert seasons.day.like() is None
-    assert seasons.day.whole() is None
+    assert seasons.day.whole() is None, "of 21 hours, nobody knows which ones are the last day's"
+
+
+def without_runs(history, missed):
+    """Let the rows of the hours of missed runs be read by the next run."""
+    begins = {number + 1: history.totals[number].begin for number in sorted(missed)[::-1]}
+    kept = [number for number in range(len(history.totals)) if number not in missed]
+    for number in kept:
+        first = number
+        while first in begins:
+            first -= 1
+        if first != number:
+            history.totals[number] = replace(history.totals[number], begin=history.totals[first].begin)
+    history.totals = [history.totals[number] for number in kept]
+    return history
+
+
+@pytest.mark.parametrize("missed", [{0}, {8}, {7}, {7, 8}, {6, 7}])
+def test_a_missed_run_leaves_days_and_weeks_known(missed):
+    """The rows around a day's begin were read together; those within it are a part by time."""
+    seasons = without_runs(History([10] * 200), {24 * 7 + one for one in missed} | missed).seasons()
+    assert seasons.day.is_whole
+    assert seasons.week.is_whole
+    assert rows_of(seasons.day.whole()) == pytest.approx(240, abs=11)
+    assert rows_of(seasons.week.whole()) == pytest.approx(1_680, abs=11)
+    assert rows_of(seasons.earlier_days()) > 1_400
+
+
+def test_a_part_of_rows_has_the_means_of_all():
+    column = make_histogram(REFERENCE, 500).columns["age"]
+    part = column.part(0.3)
+    assert part.known == pytest.approx(150, abs=25)
+    held = part.counts > 0
+    assert part.bin_means()[held] == pytest.approx(column.bin_means()[held])
+    assert (part.low, part.high, part.are_single(REFERENCE.bins["age"]).sum()) >= (column.low, column.high, 0)
+
+
+@pytest.mark.parametrize("missed", [set(range(24 * 8 + 10, 24 * 8 + 16)), set(range(24 * 6, 24 * 8))])
+def test_after_an_outage_of_monitoring_what_follows_the_clock_is_unknown_or_as_ever(missed):
+    """Nothing changed, so that no hour after it may be in breach."""
+    clock = [0.9 if hour % 24 < 8 else -0.45 for hour in range(24 * 15)]
+    whole = without_runs(shifted(clock, 40), missed)
+    for hour in (24 * 13 + 5, 24 * 14 + 12, 24 * 15 - 1):
+        history = History([])
+        history.totals = [one for one in whole.totals if one.end <= START + (hour + 1) * HOUR]
+        history.stored, history.end = whole.stored, START + (hour + 1) * HOUR - timedelta(seconds=1)
+        history.begin = history.end - HOUR
+        assert judge(history, clock={"age"}, spec=FEW)["feature_drift:age"].status != "breach"
 
 
 def test_totals_are_loaded_when_a_comparison_needs_them_and_once():
