@@ -35,9 +35,11 @@ ROWS = (60, 200, 1_000)
 WANTED = (0.93, 0.97)
 CHANCE = (2.0, 3.0)
 
-#: Cells that are known not to cover. Of fares, the rarest errors decide the metric, and most small samples have none of
-#: them; of boroughs, few wrong rows with a stated probability near one decide the calibration error.
-KNOWN_LIMITS = {("fare", "rmse"), ("fare", "r2"), ("borough", "calibration error")}
+#: Metrics whose unseen row, or noise, is counted generously: their intervals may cover up to so much.
+MOST = {"rmse": 0.99, "r2": 0.998, "calibration error": 0.99}
+
+#: Cells that are known not to cover: of 300 fares, one sample in twenty has none of the errors that decide the ratio.
+KNOWN_LIMITS = {("fare", "r2")}
 
 #: Rows outside the fit beside a holdout: those of the folds, four times as many, up to so many rows in all; else the
 #: validation split, as many.
@@ -90,7 +92,8 @@ class Cell:
         if len(self.ends) < 50:  # noqa: PLR2004  # a cell that is practically without intervals
             return True
         error = np.sqrt(self.coverage * (1 - self.coverage) / len(self.ends))
-        return bool(WANTED[0] - CHANCE[0] * error <= self.coverage <= WANTED[1] + CHANCE[1] * error)
+        most = MOST.get(self.metric, WANTED[1])
+        return bool(WANTED[0] - CHANCE[0] * error <= self.coverage <= most + CHANCE[1] * error)
 
 
 def bootstrap_intervals(
@@ -207,9 +210,7 @@ def main() -> None:
                 misses = f"{100 * cell.below:.1f}, {100 * cell.above:.1f}"
                 print(f"{start} {coverage} | {misses} | {100 * cell.none:.0f} % | {cell.width:.3g} |", flush=True)
     if options.check and failed:
-        sys.exit(
-            f"{failed} cells are outside {WANTED[0]:.0%} to {WANTED[1]:.0%} by more than {CHANCE:g} standard errors"
-        )
+        sys.exit(f"{failed} cells are outside what is wanted (WANTED, MOST) by more than chance")
 
 
 if __name__ == "__main__":
