@@ -21,6 +21,11 @@ from tests.distribution import OneStackScheduling, make_scheduler, put_slow_firs
 # Read when Powertools is imported, so it must be set before any test module is.
 os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
 
+# As many processes of the suite run as there are processors, and more: threads of OpenMP and BLAS would wait for each
+# other, spinning, and a prediction of boosted trees took six times as long. Read when the libraries are loaded.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 # Tests make many objects and few cycles, beside a million that stay: collecting took 7 % of the time of two files.
 gc.set_threshold(100_000, 50, 100)
 

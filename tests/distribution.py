@@ -1,19 +1,30 @@
-"""How tests are spread over processes: by file, except that all end-to-end tests go where their one stack is."""
+"""How tests are spread over processes: by file, except that end-to-end tests go where their stack is."""
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-_END_TO_END = "tests/e2e"
-#: What takes long begins first, so that no process waits for the other at the end.
-_FIRST = (_END_TO_END, "tests/template", "tests/integration")
+_COMMON_STACK = "tests/e2e/"
+#: End-to-end tests with stacks of their own: another process waits for them, one after the other.
+_OWN_STACKS = ("tests/e2e/test_kept_state.py", "tests/e2e/test_uninstall.py")
+#: What takes long begins first, so that no process waits for another at the end.
+_FIRST = (
+    _COMMON_STACK,
+    "tests/integration/test_training_pipeline.py",
+    "tests/template/test_layers.py",
+    *_OWN_STACKS,
+    "tests/template/",
+    "tests/integration/",
+)
 
 
 class OneStackScheduling(LoadFileScheduling):
-    """Keeps a file's tests together, and those of the deployed stack."""
+    """Keeps a file's tests together, and those that start a local stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(f"{_END_TO_END}/"):
-            return _END_TO_END
+        if nodeid.startswith(_OWN_STACKS):
+            return _OWN_STACKS[0]
+        if nodeid.startswith(_COMMON_STACK):
+            return _COMMON_STACK
         scope: str = super()._split_scope(nodeid)
         return scope
 
@@ -28,6 +39,8 @@ def put_slow_first(items: list[pytest.Item]) -> None:
     """Order tests by how long their kind takes; those of one kind stay in their order."""
 
     def rank(item: pytest.Item) -> int:
-        return next((place for place, folder in enumerate(_FIRST) if item.nodeid.startswith(folder)), len(_FIRST))
+        # Of the places that fit, the one that says most.
+        fitting = [place for place in _FIRST if item.nodeid.startswith(place)]
+        return _FIRST.index(max(fitting, key=len)) if fitting else len(_FIRST)
 
     items.sort(key=rank)

@@ -20,7 +20,7 @@ from millrace.manifest import Manifest
 from millrace.registry.store import Registry
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
-from millrace_cli.local.ministack import temporary_dir, workers_dir
+from millrace_cli.local.ministack import is_port_free, temporary_dir, workers_dir
 from millrace_cli.local.project import LocalState, Project, require_project
 from millrace_cli.run_progress import Snapshot, follow_causes
 from millrace_cli.target import Target, local_target
@@ -32,6 +32,11 @@ from tests.serving_models import churn_background, churn_onnx, churn_schema, sha
 #: Generous: the machine may be busy with other tests.
 PATIENCE_SECONDS = 240.0
 COLUMNS = ["age", "plan", "joined", "active", "label"]
+
+
+def port_from(first: int) -> int:
+    """Return a free port; another process of the suite may start a stack at the same time, and both find 4566 free."""
+    return next(port for port in range(first, first + 100) if is_port_free(port))
 
 
 def wait_until(what: str, condition: Callable[[], Any], pause: float = 0.3) -> Any:

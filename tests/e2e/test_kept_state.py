@@ -15,7 +15,7 @@ from millrace_cli.local.kept import KeptState
 from millrace_cli.local.project import Project, require_project
 from millrace_cli.target import local_target
 
-from tests.e2e.conftest import DeployedStack, make_table, read_features, wait_until
+from tests.e2e.conftest import DeployedStack, make_table, port_from, read_features, wait_until
 
 MODEL = "kept"
 
@@ -31,7 +31,7 @@ def project() -> Iterator[Project]:
 
 @contextmanager
 def running(project: Project) -> Iterator[DeployedStack]:
-    state = start(project, None, keep=True).state
+    state = start(project, port_from(4700), keep=True).state
     target = local_target(state)
     with ApiClient.for_target(target) as api:
         yield DeployedStack(project, state, target, api)

@@ -15,14 +15,14 @@ from millrace_cli.main import app
 from millrace_cli.target import Target, local_target
 from typer.testing import CliRunner
 
-from tests.e2e.conftest import DeployedStack, make_table
+from tests.e2e.conftest import DeployedStack, make_table, port_from
 
 
 @pytest.fixture
 def stack() -> Iterator[DeployedStack]:
     project = Project(require_project().root, local_name="e2e-uninstall")
     local_stack.down(project)  # what a killed session left
-    state = local_stack.up(project, None, print).state
+    state = local_stack.up(project, port_from(4800), print).state
     target = local_target(state)
     with ApiClient.for_target(target) as api:
         yield DeployedStack(project, state, target, api)

@@ -67,6 +67,20 @@ def lambda_context(function: str) -> SimpleNamespace:
     )
 
 
+class Handlers(dict[str, Handler]):
+    """Handlers by function, each loaded when it is first asked for: a test calls a few of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+
+    def __missing__(self, function: str) -> Handler:
+        with self._lock:
+            if function not in self:
+                self[function] = load_handler(function)
+            return self[function]
+
+
 class WorkerDiedError(Exception):
     """Stands for a worker that Lambda killed: the class name is all that Step Functions sees of it."""
 
@@ -322,11 +336,11 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     session = boto3.session.Session()
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
     monkeypatch.setattr("millrace.aws.clients._session", lambda: session)
-    _create_storage()
-    schedule_environment.create_groups()
-    application = Application(handlers={name: load_handler(name) for name in function_names()})
+    application = Application(Handlers())
     for service in ("dynamodb", "s3"):
         session.events.register(f"before-parameter-build.{service}", application.authorize)
+    _create_storage()
+    schedule_environment.create_groups()
     _create_functions(application, monkeypatch)
     _create_pipeline()
     return application

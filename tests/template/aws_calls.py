@@ -7,7 +7,7 @@ handler imports are an upper bound of the code that it runs.
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -135,7 +135,8 @@ def adapter_functions(factory: str) -> dict[str, list[ast.AST]]:
     return found
 
 
-def adapter_actions(factory: str, methods: Iterable[str]) -> set[str]:
+@cache
+def adapter_actions(factory: str, *methods: str) -> frozenset[str]:
     """Return the actions of an adapter's methods, with those of the functions that these call."""
     functions, client = adapter_functions(factory), ADAPTERS[factory][1]
     waiting, seen, actions = [name for name in methods if name in functions], set(), set()
@@ -148,7 +149,7 @@ def adapter_actions(factory: str, methods: Iterable[str]) -> set[str]:
             for call in boto_calls(node):
                 actions |= ACTIONS[client, call]
             waiting += [called for called in own_calls(node) if called in functions]
-    return actions
+    return frozenset(actions)
 
 
 def receiver(node: ast.expr) -> str:
@@ -174,6 +175,7 @@ def called(node: ast.expr) -> str:
     return receiver(node) if isinstance(node, ast.Call) else ""
 
 
+@cache
 def names_of_port(tree: ast.Module, port: str, factory: str) -> set[str]:
     """Return the names that a module gives to a port: annotated with it, returned by, or assigned from its factory."""
     mentions = re.compile(rf"\b{port}\b")
@@ -197,6 +199,17 @@ def port_method(call: ast.Call) -> str:
     return f"write {change}" if change in CHANGES else call.func.attr
 
 
+@cache
+def method_calls(tree: ast.Module) -> list[tuple[str, str]]:
+    """Return the calls of methods in a module: what each is called on, and the method, as of a port."""
+    return [
+        (receiver(part.func.value), port_method(part))
+        for part in ast.walk(tree)
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+    ]
+
+
+@cache
 def handler_actions(handler: Path) -> dict[str, set[str]]:
     """Return the actions that a handler can ask for, each with the ports' methods that need it."""
     files = library_files(handler, SHARED)
@@ -221,17 +234,12 @@ def handler_actions(handler: Path) -> dict[str, set[str]]:
     actions: dict[str, set[str]] = {}
     for factory in sorted(built):
         methods = {
-            port_method(part)
-            for tree in searched[factory]
-            for part in ast.walk(tree)
-            if isinstance(part, ast.Call)
-            and isinstance(part.func, ast.Attribute)
-            and receiver(part.func.value) in everywhere[factory]
+            method for tree in searched[factory] for on, method in method_calls(tree) if on in everywhere[factory]
         }
         for method in sorted(methods):
             change = method.removeprefix("write ")
             one = factory == "registry_store" and change in CHANGES
-            for action in ACTIONS["dynamodb", change] if one else adapter_actions(factory, [method]):
+            for action in ACTIONS["dynamodb", change] if one else adapter_actions(factory, method):
                 actions.setdefault(action, set()).add(f"{factory}.{method}")
     for call in (part.attr for part in ast.walk(parse(handler)) if isinstance(part, ast.Attribute)):
         for action in ACTIONS_OF_HANDLERS.get(call, ()):
