@@ -107,13 +107,20 @@ class Holdout:
         return gain_interval(first, second, greater_is_better=metric.greater_is_better, confidence=confidence)
 
 
-def gate(holdout: Holdout, rule: str, challenger: Array, champion: Array, best: Array | None) -> GateResult:
-    """Return the decision of the gate on a challenger that passes every other check."""
+def gate(
+    holdout: Holdout, rule: str, challenger: Array, champion: Array, best: Array | None, *, number: int = 1
+) -> GateResult:
+    """Return the gate's ``number``-th decision since the best champion, where all other checks pass."""
     world, gain = holdout.world, holdout.gain(challenger, champion)
     name = world.metric.name
     compared_best = None
     if best is not None:
-        compared_best = BestComparison(1, holdout.gain(challenger, best), metrics={name: holdout.measure(best)[0]})
+        compared_best = BestComparison(
+            1,
+            holdout.gain(challenger, best),
+            measured_gain=world.metric.gain(holdout.measure(challenger)[0], holdout.measure(best)[0]),
+            metrics={name: holdout.measure(best)[0]},
+        )
     evidence = GateEvidence(
         task=world.task,
         primary_metric=world.metric,
@@ -124,7 +131,9 @@ def gate(holdout: Holdout, rule: str, challenger: Array, champion: Array, best: 
             gain,
             metrics={name: holdout.measure(champion)[0]},
             rows=holdout.size,
+            measured_gain=world.metric.gain(holdout.measure(challenger)[0], holdout.measure(champion)[0]),
             best=compared_best,
+            latest_version=number + (1 if best is None else 0),
             reasons=("newer data",) if rule == "new, reason" else (),
         ),
         model_bytes=1,
@@ -141,13 +150,13 @@ def run_chain(
     world: World, chain: Array, rule: str, draw: Callable[[], Holdout], fresh: bool
 ) -> tuple[float, int, float]:
     """Return the true gain of the last champion over the first, the promotions, and how much its holdout flatters."""
-    champion, best, promotions, holdout = 0, 0, 0, draw()
+    champion, best, promotions, since, holdout = 0, 0, 0, 0, draw()
     for number in range(1, len(chain)):
         holdout = draw() if fresh else holdout
-        earlier = None if best == champion else chain[best]
-        result = gate(holdout, rule, chain[number], chain[champion], earlier)
+        earlier, since = None if best == champion else chain[best], since + 1
+        result = gate(holdout, rule, chain[number], chain[champion], earlier, number=since)
         if result.decision == "promote":
-            best = number if result.best_version is None else champion if earlier is None else best
+            best, since = (number, 0) if result.best_version is None else (best, since)
             champion, promotions = number, promotions + 1
     truth, first = world.truth(chain[champion]), world.truth(chain[0])
     gained = world.metric.gain(truth, first) / (first if world.metric.change_is_relative else 1)

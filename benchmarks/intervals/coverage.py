@@ -39,8 +39,13 @@ CHANCE = (2.0, 3.0)
 #: them; of boroughs, few wrong rows with a stated probability near one decide the calibration error.
 KNOWN_LIMITS = {("fare", "rmse"), ("fare", "r2"), ("borough", "calibration error")}
 
-#: An interval of these rows; None where there is none.
-Intervals = Callable[[Sequence[Metric], Array, Array, int], dict[str, ConfidenceInterval | None]]
+#: Rows outside the fit beside a holdout: those of the folds, four times as many, up to so many rows in all; else the
+#: validation split, as many.
+MOST_FOLD_ROWS = 1_000
+
+#: An interval of these rows, beside others; None where there is none.
+Rows = tuple[Array, Array]
+Intervals = Callable[[Sequence[Metric], Rows, Rows, int], dict[str, ConfidenceInterval | None]]
 
 
 @dataclass
@@ -89,9 +94,10 @@ class Cell:
 
 
 def bootstrap_intervals(
-    metrics: Sequence[Metric], target: Array, predictions: Array, seed: int
+    metrics: Sequence[Metric], rows: Rows, _others: Rows, seed: int
 ) -> dict[str, ConfidenceInterval | None]:
     """Return percentile bootstrap intervals, Wilson's where every draw has the same accuracy: those before 0054."""
+    target, predictions = rows
     statistics = {metric.name: metric.statistic(target, predictions) for metric in metrics}
     samples = bootstrap(statistics, len(target), seed=seed, resamples=resamples_for(len(target)))
     found: dict[str, ConfidenceInterval | None] = {}
@@ -105,10 +111,10 @@ def bootstrap_intervals(
 
 
 def formula_intervals(
-    metrics: Sequence[Metric], target: Array, predictions: Array, _seed: int
+    metrics: Sequence[Metric], rows: Rows, others: Rows, _seed: int
 ) -> dict[str, ConfidenceInterval | None]:
     """Return the intervals of the catalogue."""
-    given = {metric.name: metric.interval(target, predictions, CONFIDENCE) for metric in metrics}
+    given = {metric.name: metric.interval(*rows, CONFIDENCE, others) for metric in metrics}
     return {name: one if isinstance(one, ConfidenceInterval) else None for name, one in given.items()}
 
 
@@ -123,16 +129,19 @@ def measure(population: Population, rows: int, draws: int, intervals: Intervals,
     if population.task != "regression" and intervals is formula_intervals:
         truth = calibration_of(*whole).expected_error
         calibration = Cell(population.name, rows, "calibration error", truth, draws)
-    generator = np.random.default_rng([seed, rows])
+    generator, further = np.random.default_rng([seed, rows]), 4 * rows if 4 * rows <= MOST_FOLD_ROWS else rows
     for draw in range(draws):
-        drawn = generator.integers(0, len(population.target), rows)
-        given = intervals(metrics, population.target[drawn], population.predictions[drawn], draw)
+        drawn = generator.integers(0, len(population.target), rows + further)
+        taken, others = (
+            (population.target[part], population.predictions[part]) for part in (drawn[:rows], drawn[rows:])
+        )
+        given = intervals(metrics, taken, others, draw)
         for cell in cells:
             interval = given[cell.metric]
             if interval is not None:
                 cell.ends.append((interval.low, interval.high))
         if calibration is not None:
-            curve = calibration_of(population.target[drawn], population.predictions[drawn])
+            curve = calibration_of(*taken)
             if isinstance(curve.expected_error_low, float) and isinstance(curve.expected_error_high, float):
                 calibration.ends.append((curve.expected_error_low, curve.expected_error_high))
     return [*cells, calibration] if calibration else cells
@@ -153,9 +162,10 @@ def print_costs(populations: Sequence[Population], draws: int = 10) -> None:
             taken = dict.fromkeys(METHODS, 0.0)
             for draw in range(draws):
                 drawn = np.random.default_rng(draw).integers(0, len(population.target), rows)
+                part = population.target[drawn], population.predictions[drawn]
                 for name, intervals in METHODS.items():
                     begun = time.process_time()
-                    intervals(METRICS[population.task], population.target[drawn], population.predictions[drawn], draw)
+                    intervals(METRICS[population.task], part, part, draw)
                     taken[name] += time.process_time() - begun
             first, second = (1_000 * taken[name] / draws for name in METHODS)
             print(

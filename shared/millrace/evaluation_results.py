@@ -69,7 +69,7 @@ class ChampionComparison(Record, frozen=True):
     ``gain`` is the challenger's by the primary metric, or ``not_compared`` the reason for none; ``schema_changed`` when
     a later schema was adopted on purpose. ``may_have_seen_rows`` when it may have been trained on some of the ``rows``.
     ``best`` is None where the champion itself is the best so far. ``reasons`` speak for replacing it with a model that
-    is as good.
+    is as good. ``latest_version`` was registered last, and each one since the best is a decision against it.
     """
 
     version: int
@@ -83,6 +83,7 @@ class ChampionComparison(Record, frozen=True):
     measured_gain: float | None = None
     best: BestComparison | None = None
     reasons: tuple[str, ...] = ()
+    latest_version: int = 0
 
 
 class HoldoutUse(Record, frozen=True):
@@ -287,6 +288,7 @@ class CalibrationCurve(Record, frozen=True, kw_only=True, eq=False):
     expected_error: float
     expected_error_low: float | msgspec.UnsetType = msgspec.UNSET
     expected_error_high: float | msgspec.UnsetType = msgspec.UNSET
+    expected_error_reason: str | msgspec.UnsetType = msgspec.UNSET  # stored where there is no interval
 
 
 class Curves(Record, frozen=True, kw_only=True, eq=False):

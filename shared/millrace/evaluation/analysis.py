@@ -43,6 +43,7 @@ from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, Prediction
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
 from millrace.metrics.catalogue import LOG_LOSS, Metric, compute_metrics
+from millrace.metrics.confidence_intervals import OtherRows
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
@@ -90,11 +91,15 @@ class MeasuredWinner:
 
 @dataclass(frozen=True, slots=True)
 class AnalyzedWinner:
-    """The analysis, the declared slices for the gate, and the calibration that serving needs."""
+    """The analysis, the declared slices for the gate, and the calibration that serving needs.
+
+    ``others`` are the targets and predictions of the rows outside the fit and the holdout; None where one is no number.
+    """
 
     analysis: results.Analysis
     slices: list[SliceEvidence]
     calibration: ConformalCalibration | None
+    others: OtherRows | None = None
 
 
 def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
@@ -119,9 +124,10 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
         seconds=spec.evaluation.importance_seconds,
         clock=winner.clock,
     )
-    slices, evidence = _slices(winner, validation, importance)
-    fit = _fit(winner, validation)
     outside, predicted_outside = winner.held_out or (winner.splits.validation.target, validation)
+    others = None if count_non_finite(predicted_outside) else (outside, predicted_outside)
+    slices, evidence = _slices(winner, validation, importance, others)
+    fit = _fit(winner, validation)
     calibration = calibrate(schema, outside, predicted_outside, spec.seed)
     analysis = results.Analysis(
         threshold=_threshold_result(winner, threshold),
@@ -137,7 +143,7 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
         probability_calibration=_probability_calibration(winner, curves),
         prediction_intervals=_prediction_intervals(winner, calibration) if calibration else None,
     )
-    return AnalyzedWinner(analysis, evidence, calibration)
+    return AnalyzedWinner(analysis, evidence, calibration, others)
 
 
 def predict_classes(schema: TableSchema, predictions: Array, threshold: float | None) -> npt.NDArray[np.int64]:
@@ -185,7 +191,7 @@ def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | Non
 
 
 def _slices(
-    winner: MeasuredWinner, validation: Array, importance: results.ImportanceResult
+    winner: MeasuredWinner, validation: Array, importance: results.ImportanceResult, others: OtherRows | None
 ) -> tuple[tuple[results.SliceResult, ...], list[SliceEvidence]]:
     """Measure the declared slices, and the worst ones of the validation split; return evidence of the declared."""
     schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
@@ -214,6 +220,7 @@ def _slices(
             confidence=winner.spec.gate.confidence,
             seed=winner.spec.seed,
             baseline_loss=baseline_loss,
+            others=others,
         )
         for slices in (declared, found)
     )

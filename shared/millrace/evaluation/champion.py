@@ -90,7 +90,7 @@ def _load_version(
     try:
         manifest = Manifest.read(read(MANIFEST, registry.get_version(model_name, version).manifest_sha256))
         signature = Signature.read(read(SIGNATURE, manifest.artifacts[SIGNATURE].sha256))
-        champion_schema = TableSchema.from_dict(signature.schema)
+        champion_schema = _read_schema(signature, version)
         difference = _schema_difference(champion_schema, schema)
         if difference:
             is_later = schema.version > champion_schema.version
@@ -99,6 +99,15 @@ def _load_version(
         return Champion(version, OnnxModel.load(onnx_bytes, champion_schema), manifest, rows_schema=schema)
     except (ArtifactIntegrityError, ArtifactNotFoundError) as error:
         return Champion(version, obstacle=error.message)
+
+
+def _read_schema(signature: Signature, version: int) -> TableSchema:
+    try:
+        return TableSchema.from_dict(signature.schema)
+    except (KeyError, TypeError, ValueError) as error:  # as that of a later release
+        raise ArtifactIntegrityError(
+            f"version {version}'s {SIGNATURE} holds no schema that this release reads"
+        ) from error
 
 
 def _schema_difference(before: TableSchema, after: TableSchema) -> str:
@@ -158,11 +167,7 @@ def compare_with_champion(
     measured = measure(
         champion.model.schema, holdout.target[kept], {name: rows[kept] for name, rows in models.items()}, spec.seed
     )
-    gains = {
-        name: _compare(measured["model"], measured[name], metric, spec, same=np.array_equal(predictions, models[name]))
-        for name in models
-        if name != "model"
-    }
+    gains = {name: _compare(measured["model"], measured[name], metric, spec) for name in models if name != "model"}
     if compared_best is not None and "best" in models:
         gain, measured_gain, obstacle = gains["best"]
         compared_best = BestComparison(
@@ -217,18 +222,18 @@ def _score_best(
 
 
 def _compare(
-    model: Measurement, other: Measurement, metric: Metric, spec: ModelSpec, *, same: bool
+    model: Measurement, other: Measurement, metric: Metric, spec: ModelSpec
 ) -> tuple[ConfidenceInterval | None, float | None, str | None]:
     """Return the interval of the gain, the measured gain, and the reason for no interval.
 
     Where models differ and every draw gives the same gain, the rows are too few to tell: the bootstrap's interval has
-    no width, and claims a certainty that they do not support.
+    no width, and claims a certainty that they do not support. Models that a metric cannot tell apart do not differ.
     """
     gain = model.gain_over(other, metric, spec.gate.confidence)
     if gain is None or not {metric.name} <= model.metrics.keys() & other.metrics.keys():
         return None, None, f"{metric.name} is not defined on it"
     measured = metric.gain(model.metrics[metric.name], other.metrics[metric.name])
-    if gain.low == gain.high and not same:
+    if gain.low == gain.high and not metric.sees_alike(model.predictions, other.predictions):
         return None, measured, f"its {model.rows:,} rows are too few for an interval of the gain in {metric.name}"
     return gain, measured, None
 

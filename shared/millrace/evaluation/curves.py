@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from millrace import evaluation_results as results
 from millrace.metrics.bootstrap import FloatArray, wilson
-from millrace.metrics.confidence_intervals import MIN_ROWS, calibration_error_interval
+from millrace.metrics.confidence_intervals import CalibrationBins, TooFewRows, calibration_error_interval
 from millrace.schema import TableSchema
 from millrace.spec.training import CostSpec
 
@@ -25,6 +26,8 @@ MAX_CONFUSIONS = 30
 MAX_CLASSES = 100
 
 _ROUNDING = 1e-9
+#: Probability above which an outcome is predicted.
+_LIKELIER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +135,25 @@ def calibration_curve(
             merged[-1] = np.r_[merged[-1], piece]
         else:
             merged.append(piece)
-    bins, errors = [], []
+    parts = []
     for piece in merged:
         share = float(happened[piece].mean())
         low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
-        bins.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
-        errors.append(_bin_error(probabilities[piece], happened[piece]))
-    differences = np.array([part.predicted - part.observed for part in bins])
-    shares = np.array([part.rows for part in bins]) / len(probabilities)
-    expected = float(shares @ np.abs(differences))
-    if len(probabilities) < MIN_ROWS:
-        return results.CalibrationCurve(bins=bins, expected_error=expected)
-    interval = calibration_error_interval(differences, np.array(errors), shares, confidence)
-    return results.CalibrationCurve(
-        bins=bins, expected_error=expected, expected_error_low=interval.low, expected_error_high=interval.high
+        parts.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
+    bins = CalibrationBins(
+        predicted=np.array([part.predicted for part in parts]),
+        observed=np.array([part.observed for part in parts]),
+        spread=np.array([np.var(probabilities[piece]) for piece in merged]),
+        errors=np.array([_bin_error(probabilities[piece], happened[piece]) for piece in merged]),
+        counts=np.array([part.rows for part in parts], dtype=np.float64),
     )
+    expected = float(bins.counts @ np.abs(bins.predicted - bins.observed) / len(probabilities))
+    curve = results.CalibrationCurve(bins=parts, expected_error=expected)
+    wrong = int(np.sum((probabilities > _LIKELIER) != happened))
+    interval = calibration_error_interval(bins, wrong, confidence)
+    if isinstance(interval, TooFewRows):
+        return msgspec.structs.replace(curve, expected_error_reason=interval.reason)
+    return msgspec.structs.replace(curve, expected_error_low=interval.low, expected_error_high=interval.high)
 
 
 def _bin_error(probabilities: FloatArray, happened: npt.NDArray[np.bool_]) -> float:

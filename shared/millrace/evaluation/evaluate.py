@@ -165,7 +165,8 @@ class _Evaluator:
                 best=load_best(trial.model, champion, schema, registry=self.registry, model_store=self.model_store),
             )
             reasons = find_reasons(run, champion, schema, prepared, spec=spec.gate, registry=self.registry)
-            comparison = msgspec.structs.replace(comparison, reasons=reasons)
+            latest = self.registry.get_state(trial.model).latest_version
+            comparison = msgspec.structs.replace(comparison, reasons=reasons, latest_version=latest)
         holdout_use = find_holdout_use(
             run,
             split.get("fingerprint"),
@@ -239,7 +240,7 @@ class _Evaluator:
             reasons=gate.reasons,
             split={**split, "rows": splits.rows},
             model_bytes=len(onnx_bytes),
-            holdout=HoldoutResult(rows, measured.estimates(confidence)),
+            holdout=HoldoutResult(rows, measured.estimates(confidence, analyzed.others)),
             baseline=BaselineResult(dict(baseline.metrics)),
             champion=comparison,
             best_version=gate.best_version,

@@ -16,11 +16,15 @@ by the primary metric. The challenger is **promoted** when
 * it is clearly better: all of the interval lies above zero; or
 * it is as good, and there is a reason to replace the champion, such as newer data, an incident or a request by hand.
 
-It is as good when it is not clearly worse than the champion, and the interval of its gain over the *best champion so
-far* lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
-trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses never add up to more
-than the margin. Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new
-version costs its consumers something. With ``champion_rule: better`` only the first holds.
+It is as good when it is not clearly worse than the champion, and its gain over the *best champion so far* certainly
+lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
+trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses do not add up to more
+than the margin. Each challenger of a chain is one more chance to pass by luck, so each decision against one best
+champion is stricter than the last: its chance of an error is ``chance / (n * (n + 1))``, whose sum over a chain of any
+length is that of one interval's end.
+
+Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new version costs its
+consumers something. With ``champion_rule: better`` only the first holds.
 
 Without an interval of the gain nothing is known, and the champion stays.
 
@@ -31,8 +35,9 @@ was changed on purpose. Otherwise the challenger is kept until somebody has chec
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
-from millrace.evaluation_results import ChampionComparison, Decision, GateCheck, HoldoutUse
+from millrace.evaluation_results import BestComparison, ChampionComparison, Decision, GateCheck, HoldoutUse
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import NEARLY_PERFECT, Metric, get_metric, nearly_perfect
 from millrace.quantities import format_number
@@ -282,23 +287,40 @@ def _note_better_best(champion: ChampionComparison, metric: Metric) -> Iterator[
 
 def _check_margin(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:
     """Check that the model loses no more than the margin against the best champion so far."""
-    best, gain, version, metrics = champion.best, champion.gain, champion.version, champion.metrics
-    which, note = "the champion", ""
+    best, which, note = champion.best, "the champion", ""
+    compared: ChampionComparison | BestComparison = champion
     if best and best.gain:
-        gain, version, metrics, which = best.gain, best.version, best.metrics, "the best champion so far"
+        compared, which = best, "the best champion so far"
     elif best:
         note = f" (version {best.version}, the best so far, could not be compared: {best.not_compared})"
     margin, share = spec.margin, ""
     if metric.change_is_relative:
-        margin = spec.relative_margin * abs((metrics or {}).get(metric.name, 0.0))
+        margin = spec.relative_margin * abs((compared.metrics or {}).get(metric.name, 0.0))
         share = f", {100 * spec.relative_margin:.3g} % of its value"
-    passed = gain is not None and gain.low >= -margin
+    number = max(1, champion.latest_version - compared.version + 1)
+    least = _certain_gain(compared, spec.confidence, number)
+    passed = least >= -margin
     verdict = "the model loses" if passed else "it is not certain that the model loses"
     explanation = (
-        f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {version}, {which}: its "
-        f"gain in {metric.name} on {champion.rows:,} rows is {gain}{note}"
+        f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {compared.version}, "
+        f"{which}: its gain in {metric.name} on {champion.rows:,} rows is {compared.gain}, and at least "
+        f"{format_number(least)} as decision {number} since that version{note}"
     )
-    return GateCheck("best_champion", passed, gain.low if gain else None, -margin, explanation)
+    return GateCheck("best_champion", passed, least, -margin, explanation)
+
+
+def _certain_gain(compared: ChampionComparison | BestComparison, confidence: float, number: int) -> float:
+    """Return the gain that is certain in the ``number``-th decision against a version.
+
+    An interval's lower end is as many standard errors below the measured gain as a quantile of the normal distribution;
+    a smaller chance of an error needs a larger one.
+    """
+    gain = compared.gain
+    assert gain is not None  # noqa: S101  # the caller compares
+    measured = (gain.low + gain.high) / 2 if compared.measured_gain is None else compared.measured_gain
+    missed = (1 - confidence) / 2
+    of_decision, of_one = (NormalDist().inv_cdf(1 - chance) for chance in (missed / (number * (number + 1)), missed))
+    return measured - (measured - gain.low) * of_decision / of_one
 
 
 def _check_reason(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> GateCheck:

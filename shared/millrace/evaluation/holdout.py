@@ -11,6 +11,7 @@ from millrace.evaluation_results import Latency, MetricEstimate
 from millrace.features import FeatureMatrix
 from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_interval, resamples_for
 from millrace.metrics.catalogue import METRICS_BY_NAME, Metric, compute_metrics
+from millrace.metrics.confidence_intervals import OtherRows
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 
@@ -43,12 +44,16 @@ class Measurement:
         samples = bootstrap(statistics, self.rows, seed=self.seed, resamples=resamples_for(self.rows))
         return gain_interval(samples[0], samples[1], greater_is_better=metric.greater_is_better, confidence=confidence)
 
-    def estimates(self, confidence: float) -> dict[str, MetricEstimate]:
-        """Return every metric with its interval, or with the reason for which the rows do not support one."""
-        return {
-            name: MetricEstimate.of(value, METRICS_BY_NAME[name].interval(self.target, self.predictions, confidence))
-            for name, value in self.metrics.items()
+    def estimates(self, confidence: float, others: OtherRows | None = None) -> dict[str, MetricEstimate]:
+        """Return every metric with its interval, or with the reason for which the rows do not support one.
+
+        ``others`` are rows outside the fit beside these: they show how large errors may be.
+        """
+        intervals = {
+            name: METRICS_BY_NAME[name].interval(self.target, self.predictions, confidence, others)
+            for name in self.metrics
         }
+        return {name: MetricEstimate.of(value, intervals[name]) for name, value in self.metrics.items()}
 
 
 def measure(

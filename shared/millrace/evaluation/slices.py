@@ -22,6 +22,7 @@ from millrace.evaluation.holdout import measure
 from millrace.evaluation_results import SliceResult
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import FloatArray
+from millrace.metrics.confidence_intervals import OtherRows
 from millrace.quantities import format_number
 from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
@@ -345,8 +346,12 @@ def measure_slices(
     confidence: float,
     seed: int,
     baseline_loss: float = 0.0,
+    others: OtherRows | None = None,
 ) -> list[SliceResult]:
-    """Measure slices on the holdout; the intervals of their excess hold for all of them together."""
+    """Measure slices on the holdout; the intervals of their excess hold for all of them together.
+
+    ``others`` are rows outside the fit and the holdout, which show how large errors may be.
+    """
     masks = [part.mask(columns, len(target)) for part in slices]
     tested = sum(min_rows <= int(mask.sum()) for mask in masks)
     quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * max(1, tested)))
@@ -356,7 +361,7 @@ def measure_slices(
         mean, low, high, is_worse = None, None, None, False
         if rows >= min_rows:
             (measurement,) = measure(schema, target[mask], {"model": predictions[mask]}, seed).values()
-            metrics = measurement.estimates(confidence)
+            metrics = measurement.estimates(confidence, others)
             inside, outside = losses[mask], losses[~mask]
             if min(len(inside), len(outside)) > 1:
                 mean = float(inside.mean() - outside.mean())

@@ -17,6 +17,7 @@ from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, Statistic
 from millrace.metrics.confidence_intervals import (
     Interval,
     IntervalOf,
+    OtherRows,
     TooFewRows,
     accuracy_interval,
     error_quantile_interval,
@@ -71,6 +72,10 @@ class Metric:
     always_defined: bool = True
     #: True where monitoring estimates it without ground truth, from probabilities.
     has_estimate: bool = False
+    #: True where only the order of the second class's probabilities counts, which a calibration leaves as it is.
+    sees_order_only: bool = False
+    #: True where few errors may decide the value: its interval takes the largest from other rows as well.
+    is_decided_by_few: bool = False
 
     @property
     def loss_label(self) -> str:
@@ -91,6 +96,12 @@ class Metric:
         """Return the improvement of ``challenger`` over ``other``; negative when it is worse."""
         return challenger - other if self.greater_is_better else other - challenger
 
+    def sees_alike(self, first: Array, second: Array) -> bool:
+        """Return whether these predictions of the same rows are the same to the metric."""
+        if self.sees_order_only:
+            first, second = (np.unique(one[:, 1], return_inverse=True)[1] for one in (first, second))
+        return np.array_equal(first, second)
+
     def statistic(self, target: Array, predictions: Array) -> Statistic:
         """Return the metric of these predictions as a function of row weights.
 
@@ -103,9 +114,15 @@ class Metric:
         """
         return self.statistic_of(target, predictions.astype(np.float64))
 
-    def interval(self, target: Array, predictions: Array, confidence: float) -> Interval:
-        """Return the metric's confidence interval, or the reason for which the rows do not support one."""
-        interval = self.interval_of(target, predictions.astype(np.float64), confidence)
+    def interval(
+        self, target: Array, predictions: Array, confidence: float, others: OtherRows | None = None
+    ) -> Interval:
+        """Return the metric's confidence interval, or the reason for which the rows do not support one.
+
+        ``others`` are the targets and predictions of further rows that the model was not fitted on.
+        """
+        further = (others,) if self.is_decided_by_few else ()
+        interval = self.interval_of(target, predictions.astype(np.float64), confidence, *further)
         if isinstance(interval, TooFewRows):
             return interval
         return ConfidenceInterval(max(interval.low, self.range[0]), min(interval.high, self.range[1]))
@@ -145,9 +162,27 @@ _class_score = partial(_score, has_estimate=True)
 _class_loss = partial(_loss, has_estimate=True)
 
 ROC_AUC = _class_score(
-    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, roc_auc_interval, always_defined=False
+    "roc_auc",
+    "ROC AUC",
+    _BINARY,
+    _UNIT,
+    roc_auc,
+    log_losses,
+    roc_auc_interval,
+    always_defined=False,
+    sees_order_only=True,
 )
-PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, pr_auc_interval, always_defined=False)
+PR_AUC = _score(
+    "pr_auc",
+    "PR AUC",
+    _BINARY,
+    _UNIT,
+    pr_auc,
+    log_losses,
+    pr_auc_interval,
+    always_defined=False,
+    sees_order_only=True,
+)
 LOG_LOSS = _class_loss(
     "log_loss",
     "log loss",
@@ -179,7 +214,7 @@ ROC_AUC_OVR = _score(
     roc_auc_ovr_interval,
     always_defined=False,
 )
-RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, rmse_interval)
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, rmse_interval, is_decided_by_few=True)
 MAE = _loss(
     "mae",
     "MAE",
@@ -198,6 +233,7 @@ R2 = _score(
     squared_errors,
     r2_interval,
     always_defined=False,
+    is_decided_by_few=True,
 )
 ERROR_P50 = _loss(
     "error_p50",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, wilson
-from millrace.metrics.functions import share_below
+from millrace.metrics.functions import share_below, squared_errors
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +29,9 @@ class TooFewRows:
 
 Interval = ConfidenceInterval | TooFewRows
 #: From targets, float64 predictions and a confidence level to an interval.
-IntervalOf = Callable[[Array, FloatArray, float], Interval]
+IntervalOf = Callable[..., Interval]
+#: Targets and predictions of rows beside those measured that the model was not fitted on either.
+OtherRows = tuple[Array, Array]
 
 #: Below, no interval of a loss or an error has been measured to cover.
 MIN_ROWS = 20
@@ -45,6 +47,10 @@ UNSEEN_LOSS = 0.75
 UNSEEN_ERROR = 1.2
 UNSEEN_SQUARE = 1.8
 UNSEEN_RATIO = 2.0
+#: The same, relative to what other rows let one expect of the largest; and of the least of values below zero.
+EXPECTED_SQUARE = 1.5
+EXPECTED_RATIO = 2.0
+EXPECTED_LEAST = 0.3
 #: Rows that an assumed variance counts as beside the observed one: of a handful of rows the latter is often too small.
 _ASSUMED_ROWS = 2.0
 
@@ -123,15 +129,30 @@ def mean_interval(values: FloatArray, unseen: float, confidence: float) -> Inter
     added point of the adjusted empirical likelihood: Chen, Variyath and Abraham, 2008, *J. Comput. Graph. Stat.* 17:
     426-443).
     """
+    return _mean_interval(values, confidence, unseen * float(values.max(initial=0.0)), 0.0)
+
+
+def mean_interval_beside(values: FloatArray, elsewhere: FloatArray, expected: float, confidence: float) -> Interval:
+    """Return the interval of a positive mean, of values that other rows have as well.
+
+    They show how large the largest of so many values is: the upper end counts one more row, ``expected`` times that, or
+    the largest that there is. The lower end counts one more row where values may be below zero.
+    """
+    ordered, count = np.sort(elsewhere), max(1, len(elsewhere) // max(1, len(values)))
+    largest = max(float(values.max(initial=0.0)), expected * float(ordered[-count:].mean()))
+    least = min(float(values.min(initial=0.0)), float(ordered[:count].mean()))
+    return _mean_interval(values, confidence, largest, EXPECTED_LEAST * min(0.0, least))
+
+
+def _mean_interval(values: FloatArray, confidence: float, largest: float, least: float) -> Interval:
     if len(values) < MIN_ROWS:
         return TooFewRows(f"{len(values)} rows; an interval needs {MIN_ROWS}")
-    largest = float(values.max())
-    if largest <= 0.0 or largest == float(values.min()):
+    if values.max() <= 0.0 or values.max() == values.min():
         return TooFewRows("every row has the same loss")
     quantile = student_quantile(confidence, len(values) - 1)
-    return ConfidenceInterval(
-        _studentised(values, -quantile), _studentised(np.append(values, unseen * largest), quantile)
-    )
+    below = np.append(values, least) if least else values
+    low = _studentised(below, -quantile) if below.mean() > 0.0 else 0.0
+    return ConfidenceInterval(low, _studentised(np.append(values, largest), quantile))
 
 
 def mean_loss_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> IntervalOf:
@@ -151,22 +172,39 @@ def mean_error_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> 
     return lambda target, values, confidence: mean_interval(row_loss(target, values), UNSEEN_ERROR, confidence)
 
 
-def rmse_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
-    """Return the roots of the interval of the mean squared error."""
-    squares = mean_interval((values - target) ** 2, UNSEEN_SQUARE, confidence)
+def rmse_interval(target: Array, values: FloatArray, confidence: float, others: OtherRows | None = None) -> Interval:
+    """Return the roots of the interval of the mean squared error.
+
+    Where the rarest errors decide it, most small samples have none of them; other rows may have.
+    """
+    errors = squared_errors(target, values)
+    if others is None or not len(others[0]):
+        squares = mean_interval(errors, UNSEEN_SQUARE, confidence)
+    else:
+        squares = mean_interval_beside(errors, squared_errors(*others), EXPECTED_SQUARE, confidence)
     if isinstance(squares, TooFewRows):
         return squares
     return ConfidenceInterval(math.sqrt(squares.low), math.sqrt(squares.high))
 
 
-def r2_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
-    """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row."""
-    squares, deviations = (values - target) ** 2, (target - target.mean()) ** 2
-    variance = float(deviations.mean())
+def r2_interval(target: Array, values: FloatArray, confidence: float, others: OtherRows | None = None) -> Interval:
+    """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row.
+
+    Other rows count as for :func:`rmse_interval`.
+    """
+    mean, variance = float(target.mean()), float(target.var())
     if variance <= 0.0:
         return TooFewRows("the targets do not vary")
-    ratio = float(squares.mean()) / variance
-    unexplained = mean_interval(ratio + (squares - ratio * deviations) / variance, UNSEEN_RATIO, confidence)
+    ratio = float(squared_errors(target, values).mean()) / variance
+
+    def linearised(truth: Array, predicted: Array) -> FloatArray:
+        return np.asarray(ratio + (squared_errors(truth, predicted) - ratio * (truth - mean) ** 2) / variance)
+
+    if others is None or not len(others[0]):
+        unexplained = mean_interval(linearised(target, values), UNSEEN_RATIO, confidence)
+    else:
+        rows, elsewhere = linearised(target, values), linearised(*others)
+        unexplained = mean_interval_beside(rows, elsewhere, EXPECTED_RATIO, confidence)
     if isinstance(unexplained, TooFewRows):
         return unexplained
     return ConfidenceInterval(1 - unexplained.high, 1 - unexplained.low)
@@ -271,7 +309,7 @@ def roc_auc_ovr_interval(target: Array, probabilities: FloatArray, confidence: f
     areas = [_area(target == label, proper[:, label]) for label in range(classes)]
     value = float(np.mean([area.value for area in areas]))
     observed = sum(area.observed for area in areas)
-    if value in (0.0, 1.0) or observed <= 0.0:
+    if value in (0.0, 1.0) or observed <= _TINY**2:
         return TooFewRows("the classes are separated without an exception")
     together = float((np.mean([area.influence for area in areas], axis=0) ** 2).sum())
     variance = together * sum(area.variance for area in areas) / observed
@@ -330,31 +368,49 @@ def _degrees(squares: FloatArray, target: Array) -> int:
     return int(parts.sum() ** 2 / (parts**2 / np.maximum(rows - 1, 1)).sum())
 
 
-def calibration_error_interval(
-    differences: FloatArray, errors: FloatArray, shares: FloatArray, confidence: float
-) -> ConfidenceInterval:
+@dataclass(frozen=True, slots=True)
+class CalibrationBins:
+    """Bins of a calibration curve, arrays of shape (n_bins,).
+
+    ``predicted`` and ``observed`` are mean probability and frequency, ``spread`` the variance of the probabilities
+    within a bin, ``errors`` the standard error of predicted less observed (above zero), and ``counts`` the rows.
+    """
+
+    predicted: FloatArray
+    observed: FloatArray
+    spread: FloatArray
+    errors: FloatArray
+    counts: FloatArray
+
+
+def calibration_error_interval(bins: CalibrationBins, wrong: int, confidence: float) -> Interval:
     """Return the interval of the expected calibration error, the mean of absolute differences over bins.
 
     Noise in a bin only adds to it, so the estimate is too large. The true differences are taken as a multiple of the
     observed ones, less their noise; the multiples under which the estimate is not unusual make the interval. An
     absolute normal value has the folded normal distribution (Leone, Nelson and Nottingham, 1961, *Technometrics* 3).
-
-    Parameters
-    ----------
-    differences, errors, shares : array of shape (n_bins,)
-        Predicted less observed frequency, its standard error (above zero), and the bin's share of the rows.
-    confidence : float
-        Such as 0.95.
+    A bin's noise is at least that of the frequency which a multiple assumes, as in Wilson's interval: where few rows
+    are wrong, they are too few by chance in as many samples as they are too many. The share of the rows whose
+    difference is large varies from sample to sample too. Without ``wrong`` rows the cost of a mistake is not known.
     """
+    rows = int(bins.counts.sum())
+    if rows < MIN_ROWS:
+        return TooFewRows(f"{rows} rows; an interval needs {MIN_ROWS}")
+    if wrong < MIN_WRONG:
+        return TooFewRows(f"{wrong} rows are predicted wrong; an interval needs {MIN_WRONG}")
+    differences, shares = bins.predicted - bins.observed, bins.counts / rows
     estimate = float(shares @ np.abs(differences))
-    pattern = np.sqrt(np.maximum(differences**2 - errors**2, 0.0) + errors**2 / 4)
+    pattern = np.sqrt(np.maximum(differences**2 - bins.errors**2, 0.0) + bins.errors**2 / 4)
     pattern /= float(shares @ pattern)
-    assumed = np.linspace(0.0, _MOST_TIMES * max(estimate, float(shares @ errors)), _ASSUMED_ERRORS)
+    assumed = np.linspace(0.0, _MOST_TIMES * max(estimate, float(shares @ bins.errors)), _ASSUMED_ERRORS)
     true = assumed[:, np.newaxis] * pattern
+    frequency = np.clip(bins.predicted - np.copysign(true, differences), 0.0, 1.0)
+    errors = np.sqrt(np.maximum((frequency * (1 - frequency) - bins.spread) / bins.counts, bins.errors**2))
     folded = true / errors
     centre = np.vectorize(math.erf, otypes=[np.float64])(folded / math.sqrt(2))
     means = errors * math.sqrt(2 / math.pi) * np.exp(-(folded**2) / 2) + true * centre
-    deviations = np.sqrt(np.maximum(true**2 + errors**2 - means**2, 0.0) @ shares**2)
-    accepted = np.abs(estimate - means @ shares) <= normal_quantile(confidence) * deviations
+    within = np.maximum(true**2 + errors**2 - means**2, 0.0) @ shares**2
+    between = (true - assumed[:, np.newaxis]) ** 2 @ shares / rows
+    accepted = np.abs(estimate - means @ shares) <= normal_quantile(confidence) * np.sqrt(within + between)
     found = assumed[accepted] if accepted.any() else np.array([0.0])
     return ConfidenceInterval(float(found.min()), float(found.max()))

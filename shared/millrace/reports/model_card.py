@@ -201,6 +201,8 @@ def _stated_warnings(card: ModelCard) -> list[str]:
 def _expected_error(calibration: CalibrationCurve) -> str:
     low, high = calibration.expected_error_low, calibration.expected_error_high
     value = number(calibration.expected_error)
+    if calibration.expected_error_reason:
+        return f"{value} (no interval: {calibration.expected_error_reason})"
     return f"{value} ({interval(low, high)})" if isinstance(low, float) and isinstance(high, float) else value
 
 

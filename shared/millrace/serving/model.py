@@ -50,12 +50,23 @@ class OnnxModel:
 
     @classmethod
     def load(cls, body: bytes, schema: TableSchema) -> "OnnxModel":
-        """Open a session on one thread: a function has about one core, and rows are few."""
+        """Open a session on one thread: a function has about one core, and rows are few.
+
+        Raises ``ArtifactIntegrityError`` for a graph that this ONNX Runtime cannot open, as one of a later release.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        except MemoryError:
+            raise
+        except Exception as error:  # its exceptions have no base class of their own
+            raise ArtifactIntegrityError(
+                f"the model cannot be opened by ONNX Runtime {onnxruntime.__version__} ({type(error).__name__}): "
+                "deploy the release that registered it, or a later one"
+            ) from error
         return cls(session, schema)
 
     def run(self, features: FeatureMatrix) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +54,7 @@ def compare(champion: Champion, best: Champion | None, predictions: np.ndarray, 
         champion,
         predictions,
         holdout_of(target),
-        metric=get_metric(task, None),
+        metric=get_metric(task, spec.get("primary_metric")),
         spec=ModelSpec.parse(spec),
         split={"fingerprint": "f"},
         data_store=MemoryObjectStore("data"),
@@ -120,8 +121,8 @@ def replaced(compared: ChampionComparison, **changes) -> ChampionComparison:
     ("best", "decision", "best_version"),
     [
         (None, "promote", 3),
-        (BestComparison(1, ConfidenceInterval(-0.02, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
-        (BestComparison(1, ConfidenceInterval(-0.03, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
+        (BestComparison(1, ConfidenceInterval(-0.017, 0.01), metrics={"roc_auc": 0.9}), "promote", 1),
+        (BestComparison(1, ConfidenceInterval(-0.018, 0.01), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(-0.05, -0.03), metrics={"roc_auc": 0.9}), "keep", 1),
         (BestComparison(1, ConfidenceInterval(0.01, 0.02), metrics={"roc_auc": 0.9}), "promote", None),
         (BestComparison(1, not_compared="it is retired"), "promote", 3),
@@ -140,7 +141,7 @@ def test_the_best_champion_so_far_decides_beside_the_champion(best, decision, be
 
 
 @pytest.mark.parametrize(
-    ("low", "relative_margin", "decision"), [(-4.9, 0.05, "promote"), (-5.1, 0.05, "keep"), (-9.9, 0.1, "promote")]
+    ("low", "relative_margin", "decision"), [(-4.2, 0.05, "promote"), (-4.5, 0.05, "keep"), (-8.8, 0.1, "promote")]
 )
 def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_margin, decision):
     champion = ChampionComparison(2, ConfidenceInterval(low, 3.0), metrics={"rmse": 100.0}, rows=500, reasons=WHY)
@@ -154,6 +155,18 @@ def test_the_margin_of_a_loss_is_a_share_of_the_best_champions(low, relative_mar
     result = decide(evidence, GateSpec(relative_margin=relative_margin))
     assert result.decision == decision
     assert f"the margin ({100 * relative_margin:.0f}, {100 * relative_margin:.0f} % of its value)" in result.reasons[1]
+
+
+@pytest.mark.parametrize(("latest", "number"), [(0, 1), (1, 1), (3, 3), (20, 20)])
+def test_each_decision_against_one_best_champion_is_stricter_than_the_last(latest, number):
+    """The chances of an error of all of them add up to that of one interval's end."""
+    best = BestComparison(1, ConfidenceInterval(-0.012, 0.004), measured_gain=-0.002, metrics={"roc_auc": 0.9})
+    champion = ChampionComparison(3, WIDE, metrics={}, rows=500, reasons=WHY, best=best, latest_version=latest)
+    (check,) = [one for one in decide(replace(EVIDENCE, champion=champion), GateSpec()).checks if "best" in one.name]
+    quantiles = [NormalDist().inv_cdf(1 - 0.025 / divisor) for divisor in (number * (number + 1), 1)]
+    assert check.value == pytest.approx(-0.002 - 0.01 * quantiles[0] / quantiles[1])
+    assert check.passed == (number < 20)
+    assert f"as decision {number} since that version" in check.explanation
 
 
 def test_a_model_that_beats_the_champion_is_promoted_also_where_an_earlier_one_is_better():
@@ -176,11 +189,24 @@ def test_an_interval_without_width_of_models_that_differ_is_none():
     """Both models are right on all 40 rows, and not the same: forty rows do not show that they are as good."""
     target = (np.arange(40) % 2).astype(np.int64)
     first = np.stack([1.0 - target, 1.0 * target], axis=1) * 0.8 + 0.1
-    second = np.stack([1.0 - target, 1.0 * target], axis=1) * 0.6 + 0.2
+    score = target * 0.6 + np.linspace(0.1, 0.3, 40)
+    second = np.stack([1.0 - score, score], axis=1)
     same, other = (compare(version_of(1, "binary", first), None, rows, target, "binary") for rows in (first, second))
     assert (same.gain.low, same.gain.high, same.not_compared) == (0.0, 0.0, None)
     assert (other.gain, other.measured_gain) == (None, 0.0)
     assert "its 40 rows are too few for an interval of the gain in roc_auc" in other.not_compared
+
+
+@pytest.mark.parametrize(("metric", "is_alike"), [("roc_auc", True), ("pr_auc", True), ("log_loss", False)])
+def test_models_of_one_order_are_equal_where_the_order_counts(metric, is_alike):
+    """A calibration moves probabilities and leaves their order: a version that gained one loses no ROC AUC by it."""
+    generator = np.random.default_rng(3)
+    target = (np.arange(200) % 3 == 0).astype(np.int64)
+    raw = predictions_of("binary", target, 1.0, generator)
+    scaled = raw**0.7 / (raw**0.7).sum(axis=1, keepdims=True)
+    compared = compare(version_of(1, "binary", raw), None, scaled, target, "binary", primary_metric=metric)
+    assert compared.not_compared is None
+    assert (compared.gain == ConfidenceInterval(0.0, 0.0)) == is_alike
 
 
 @pytest.mark.parametrize(("value", "decision"), [(0.79, "promote"), (0.81, "keep")])

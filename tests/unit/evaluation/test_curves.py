@@ -68,9 +68,24 @@ def test_interval_of_the_calibration_error_discounts_its_noise(stretch, rows):
 def test_interval_of_the_calibration_error_needs_rows():
     found = to_plain(calibration_curve(np.linspace(0.1, 0.9, 12), np.arange(12) % 2 == 0, 0.95))
     assert "expected_error_low" not in found
-    perfect = calibration_curve(np.tile([0.0, 1.0], 30), np.tile([False, True], 30), 0.95)
-    assert (perfect.expected_error, perfect.expected_error_low) == (0.0, 0.0)
-    assert perfect.expected_error_high < 0.01
+    assert found["expected_error_reason"] == "12 rows; an interval needs 20"
+    perfect = to_plain(calibration_curve(np.tile([0.0, 1.0], 30), np.tile([False, True], 30), 0.95))
+    assert (perfect["expected_error"], "expected_error_low" in perfect) == (0.0, False)
+    assert perfect["expected_error_reason"] == "0 rows are predicted wrong; an interval needs 2"
+
+
+@pytest.mark.parametrize("rows", [60, 200, 1_000])
+def test_interval_of_the_calibration_error_of_an_overconfident_model_counts_few_wrong_rows(rows):
+    """Most rows have a stated probability near one; the wrong ones among them are few, and their number is chance."""
+    rng = np.random.default_rng(5)
+    true = np.where(rng.random(50_000) < 0.2, 0.7, 0.98) - 0.02 * rng.random(50_000)
+    stated, happened = true ** rng.choice([0.1, 0.3, 1.0], 50_000), rng.random(50_000) < true
+    truth = calibration_curve(stated, happened, 0.95).expected_error
+    drawn = (rng.integers(0, 50_000, rows) for _ in range(200))
+    curves = [calibration_curve(stated[some], happened[some], 0.95) for some in drawn]
+    held = [c.expected_error_low <= truth <= c.expected_error_high for c in curves if not c.expected_error_reason]
+    assert len(held) > 100
+    assert np.mean(held) > 0.9
 
 
 def test_rows_of_one_probability_stand_in_one_cell():

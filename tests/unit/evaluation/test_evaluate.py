@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -219,6 +220,27 @@ def test_damaged_champion_is_not_compared_and_not_replaced(name: str):
 
     assert verdict.decision == "keep"
     assert f"the stored bytes of version 1's {name} do not match the recorded SHA-256" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("part", ["model", "schema"])
+def test_a_champion_of_a_later_release_is_not_compared(part: str):
+    """Its bytes are those that were registered, and this release cannot read them."""
+    dataset = make_dataset("binary")
+    world, outcomes = trained(dataset, candidates=ONE)
+    onnx, schema = onnx_of(dataset), dataset.schema
+    if part == "model":
+        onnx = b"a later format"
+    else:
+        later = dataset.schema.to_dict()
+        later["columns"][0]["later"] = 1
+        schema = SimpleNamespace(to_dict=lambda: later, task="binary", version=1)
+    register_champion(world, onnx, schema)
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "keep"
+    expected = {"model": "deploy the release that registered it", "schema": "holds no schema that this release reads"}
+    assert expected[part] in verdict.reasons[0]
 
 
 def test_winner_whose_bytes_changed_is_a_fault():

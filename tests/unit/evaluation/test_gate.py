@@ -145,8 +145,8 @@ def test_checks_are_plain_json():
 @pytest.mark.parametrize(
     ("gain", "rule", "decision"),
     [
-        (ConfidenceInterval(-0.02, 0.01), "not_worse", "promote"),
-        (ConfidenceInterval(-0.021, 0.01), "not_worse", "keep"),
+        (ConfidenceInterval(-0.017, 0.01), "not_worse", "promote"),
+        (ConfidenceInterval(-0.018, 0.01), "not_worse", "keep"),
         (ConfidenceInterval(-0.02, -0.01), "not_worse", "keep"),
         (ConfidenceInterval(0.01, 0.02), "not_worse", "promote"),
         (ConfidenceInterval(-0.02, 0.01), "better", "keep"),

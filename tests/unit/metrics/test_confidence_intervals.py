@@ -132,3 +132,22 @@ def test_ranks_of_a_quantile_are_those_of_the_binomial_distribution(rows):
     low, high = stats.binom.ppf([0.025, 0.975], rows, 0.9)
 
     assert (interval.low, interval.high) == (pytest.approx(low + 1, abs=1), pytest.approx(high + 1, abs=1))
+
+
+@pytest.mark.parametrize("name", ["rmse", "r2"])
+def test_other_rows_show_the_errors_that_a_small_holdout_has_not(name):
+    """A hundredth of the rows makes 69 % of the mean, as of fares; most samples of 60 have none of them."""
+    rng = np.random.default_rng(4)
+    target, noise = 5 * rng.normal(size=100_000), rng.normal(size=100_000)
+    noise[rng.random(100_000) < 0.01] *= 15
+    metric, held = METRICS_BY_NAME[name], {"alone": [], "beside others": []}
+    truth = metric.compute(target, target + noise)
+    for _ in range(300):
+        drawn = rng.integers(0, len(target), 300)
+        rows, others = ((target[part], (target + noise)[part]) for part in (drawn[:60], drawn[60:]))
+        for label, further in (("alone", None), ("beside others", others)):
+            interval = metric.interval(*rows, 0.95, further)
+            held[label].append(interval.low <= truth <= interval.high)
+
+    assert np.mean(held["alone"]) < 0.6
+    assert np.mean(held["beside others"]) > 0.8, "5 % of 300 rows have no such row, and then nothing shows it"

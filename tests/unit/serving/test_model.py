@@ -95,3 +95,11 @@ def test_a_signature_without_a_schema_is_damaged(source, signature):
     source.register("churn", 3, artifacts | {"manifest.json": json.dumps(manifest).encode()})
     with pytest.raises(ArtifactIntegrityError, match="holds no schema"):
         load_version(source, "churn", 3)
+
+
+@pytest.mark.parametrize("body", [b"", b"no graph", churn_onnx()[:-40]])
+def test_a_model_that_onnx_runtime_cannot_open_is_damage(source, body):
+    """Serving then falls back to an earlier version, as for any damage, and an evaluation compares with none."""
+    source.register("churn", 3, version_artifacts(body, churn_schema()))
+    with pytest.raises(ArtifactIntegrityError, match="cannot be opened by ONNX Runtime"):
+        load_version(source, "churn", 3)
