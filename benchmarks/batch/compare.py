@@ -106,9 +106,11 @@ def measure(name: str, work: Path, kind: str, rows: int) -> dict[str, Any]:
         text=True,
         env=environment(work),
         cwd=work,
-        check=True,
+        check=False,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
+    if finished.returncode:
+        raise RuntimeError(f"{name} failed: {finished.stderr[-2_000:]}")
     return dict(json.loads(finished.stdout.splitlines()[-1]))
 
 
@@ -164,6 +166,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-batch-benchmark")
     arguments = parser.parse_args()
     work = arguments.work
+    sys.stdout.reconfigure(line_buffering=True)
     work.mkdir(parents=True, exist_ok=True)
     models.prepare(work)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
