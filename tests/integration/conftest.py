@@ -41,7 +41,7 @@ def state_machines_parsed_once() -> None:
     )
     json_path.parse = result_path.parse = cache(json_path.parse)
     machines = StepFunctionsParserBackend
-    machines._validate_definition = staticmethod(cache(machines._validate_definition))  # type: ignore[method-assign]
+    machines._validate_definition = staticmethod(cache(machines._validate_definition))  # type: ignore[method-assign]  # as above
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -105,9 +105,7 @@ def follow_replay(
                 rows = format_count(shown["counts"]["replayed"], "row")
                 status.update(f"replaying: {shown['progress']:.0%} of the time span, {rows}")
             if now - begun > timeout or now - changed > _SILENT_SECONDS:
-                hint = (
-                    f"it may go on: millrace release replay {model} again, or GET /models/{model}/replays/{replay_id}"
-                )
+                hint = f"it may go on; its state: millrace release replay {model} --id {replay_id}"
                 raise CliError(f"replay {replay_id} of {model} did not finish: {shown['status']}", hint)
             time.sleep(poll_seconds)
 
@@ -115,7 +113,7 @@ def follow_replay(
 def _list_replays(document: dict[str, Any]) -> RenderableType:
     found = document["replays"]
     if not found:
-        return Text(f"{document['model']} has had no replay: millrace release replay {document['model']} VERSION")
+        return Text(f"{document['model']} has had no replay; versions to replay: millrace models {document['model']}")
     rows = [
         (
             one["replay_id"],

@@ -70,7 +70,7 @@ def find_obstacle(baseline: TableSchema, candidate: TableSchema) -> str:
             columns = ", ".join(hidden)
             return (
                 f"{name} takes sensitive features ({columns}), which captures never hold: such a model cannot be "
-                "replayed. Release it as a canary instead: millrace release start"
+                "replayed. Release it as a canary instead"
             )
     if baseline.task != candidate.task:
         return f"the champion's task is {baseline.task}, the candidate's {candidate.task}"
