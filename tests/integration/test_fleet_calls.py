@@ -129,7 +129,7 @@ def fleet():
 def call_of(store, **query):
     event = {"requestContext": {}, "queryStringParameters": query}
     objects = [CountingObjects(name, store.calls) for name in ("data", "models")]
-    return Call(ApiRequest(event), Registry(store), *objects, later(0), *([lambda: SimpleNamespace(status=str)] * 3))
+    return Call(ApiRequest(event), Registry(store), *objects, later(0), *([lambda: SimpleNamespace(status=str)] * 4))
 
 
 def get(store, path, parameters=None, **query):
@@ -149,6 +149,7 @@ PARAMETERS = {
     "cause_id": "0f3a9c2b7d1e" * 2 + "0f3a9c2b",
     "release_id": "r-20260503T141500-0f3a9c2b",
     "job_id": "b-20260503T141500-0f3a9c2b7d1e",
+    "replay_id": "r-20260503T141500-0f3a9c2b",
     "run": "20260503T141500-0f3a9c2b7d1e",
 }
 
