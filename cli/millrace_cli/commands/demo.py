@@ -1,7 +1,9 @@
 """`millrace demo`: run the whole loop on this machine, from two uploads to releases of what drift retrained."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,8 +39,6 @@ RATE, SECONDS = 100.0, 4.0
 WINDOWS = 4
 #: Captured traffic that is replayed before anybody is served by a candidate.
 REPLAYED = "24h"
-#: Of traffic between two evaluations of a release.
-RELEASE_SECONDS = 3.0
 #: The new version shall learn from the shifted traffic; all else is as by default.
 SPEC_NOTE = (
     "changed for this demonstration: retraining.captured_rows on (default: off); release: a canary whose stages end at "
@@ -128,7 +128,7 @@ def _run_loop(project: Project, target: Target) -> None:
         with _step("6. Release the new version as a canary"):
             former = _release_gradually(api, traffic, target)
         with _step("7. Release the former version again, which ground truth refutes"):
-            _release_former_version(api, traffic, former, target)
+            _release_former_version(api, former, target)
 
 
 def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
@@ -195,7 +195,8 @@ def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> in
     releases = api.get(f"/models/{DRIFT_MODEL}/releases")["releases"]
     if not releases:
         raise CliError("retraining produced no version to release", f"see: millrace why {DRIFT_MODEL}")
-    ended = _send_until_release_ends(api, traffic, releases[0], target)
+    with _steady_traffic(traffic):
+        ended = _evaluate_until_release_ends(api, releases[0], target)
     if ended["status"] != "completed":
         raise CliError(
             f"the release did not complete: {ended['decision']}", f"see: millrace release show {DRIFT_MODEL}"
@@ -205,7 +206,7 @@ def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> in
     return int(ended["baseline"])
 
 
-def _release_former_version(api: ApiClient, traffic: "Traffic", former: int, target: Target) -> None:
+def _release_former_version(api: ApiClient, former: int, target: Target) -> None:
     """Start the release of a version that is worse on today's traffic; its replay ends it before it serves anybody.
 
     Raises
@@ -215,8 +216,9 @@ def _release_former_version(api: ApiClient, traffic: "Traffic", former: int, tar
     """
     body = {**CANARY, "version": former, "shadow_first": REPLAYED, "reason": "the former version was fine, was it not?"}
     release = api.post(f"/models/{DRIFT_MODEL}/releases", body)["release"]
-    # Each evaluation before the replay's end would request another one, and the processors are few.
-    ended = _send_until_release_ends(api, traffic, release, target, lambda: _is_replayed(api, release))
+    out.print(Text(f"version {former} first predicts the captured requests of {REPLAYED}, and serves nobody"))
+    _wait("the replay", lambda: _is_replayed(api, release), target.poll_seconds)
+    ended = _evaluate_until_release_ends(api, release, target)
     if ended["status"] != "rolled_back":
         raise CliError("a worse version was not rolled back", f"see: millrace release show {DRIFT_MODEL}")
 
@@ -226,29 +228,42 @@ def _is_replayed(api: ApiClient, release: dict[str, Any]) -> bool:
     return any(one["replay_id"] == release["release_id"] and one["status"] in FINISHED for one in replays)
 
 
-def _send_until_release_ends(
-    api: ApiClient,
-    traffic: "Traffic",
-    release: dict[str, Any],
-    target: Target,
-    has_evidence: Callable[[], bool] = lambda: True,
-) -> dict[str, Any]:
-    """Send traffic and monitor, which evaluates the release, until it has ended; show it after each decision."""
+def _evaluate_until_release_ends(api: ApiClient, release: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Monitor, which evaluates the release, until it has ended; show its decisions."""
     path, decision = f"/models/{DRIFT_MODEL}/releases/{release['release_id']}", ""
     deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
     while release["status"] in ACTIVE:
         if time.monotonic() > deadline:
             raise CliError("the release did not end", f"see: millrace release show {DRIFT_MODEL}")
-        if release["decision"] != decision:
+        if release["decision"] == decision:
+            run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+        else:
             decision = release["decision"]
             out.print(Text(decision), soft_wrap=True)
-        *_, sent = traffic.send(RATE, RELEASE_SECONDS)
-        out.print(Text(sent.summary(DRIFT_MODEL)))
-        _wait("the evidence of the release", has_evidence, target.poll_seconds)
-        run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+            time.sleep(target.poll_seconds)  # a promotion follows its decision
         release = api.get(path)
     out.print(draw_release(release, datetime.now(UTC)))
     return release
+
+
+@contextmanager
+def _steady_traffic(traffic: "Traffic") -> Iterator[None]:
+    """Send traffic in the background, and show at the end what was sent."""
+    has_ended = threading.Event()
+
+    def send() -> None:
+        for sent in traffic.send(RATE, RUN_TIMEOUT_SECONDS):
+            if has_ended.is_set():
+                out.print(Text(sent.summary(DRIFT_MODEL)))
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            has_ended.set()
+    sending.result()
 
 
 def _send_until_incident(api: ApiClient, traffic: "Traffic", target: Target) -> None:
