@@ -1,7 +1,9 @@
 """`millrace demo`: run the whole loop on this machine, from two uploads to releases of what drift retrained."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +17,7 @@ from millrace_cli.commands.demo_batch import score_many_rows, train_for_batch, w
 from millrace_cli.commands.local import Port, start
 from millrace_cli.commands.monitor import incident_lines, run_monitoring
 from millrace_cli.commands.predict import model_columns, read_table, request_predictions
+from millrace_cli.commands.replay import FINISHED
 from millrace_cli.commands.train import show_result, watch_uploads
 from millrace_cli.commands.why import build_timeline, timeline_text
 from millrace_cli.errors import CliError
@@ -34,17 +37,17 @@ SHIFTS = ("monthly_charge:+2sd", "satisfaction:-1sd")
 RATE, SECONDS = 100.0, 4.0
 #: Monitoring runs to wait for an incident, which opens when two of three windows breach a threshold.
 WINDOWS = 4
-#: Of traffic between two evaluations of a release.
-RELEASE_SECONDS = 3.0
+#: Captured traffic that is replayed before anybody is served by a candidate.
+REPLAYED = "24h"
 #: The new version shall learn from the shifted traffic; all else is as by default.
 SPEC_NOTE = (
     "changed for this demonstration: retraining.captured_rows on (default: off); release: a canary whose stages end at "
-    "ten requests (default: all at once)"
+    "five requests (default: all at once)"
 )
 #: Measured on two idle cores with a build of an hour before, and on a busy machine without one.
 DURATION_NOTE = "this takes 2 to 7 minutes; Ctrl-C stops it and the stack"
 #: A stage ends at the first evaluation with so many requests of the candidate; each monitoring run requests one.
-CANARY: dict[str, Any] = {"strategy": "canary", "steps": [25, 50], "bake": "0m", "min_requests": 10}
+CANARY: dict[str, Any] = {"strategy": "canary", "steps": [25, 50], "bake": "0m", "min_requests": 5}
 DRIFT_SPEC = {"target": "churned", "retraining": {"captured_rows": True}, "release": CANARY}
 RUN_TIMEOUT_SECONDS = 300.0
 _MONITORED = ("drift", "quality")
@@ -60,7 +63,7 @@ def demo(
     ] = False,
     port: Port = None,
 ) -> None:
-    """Demonstrate the whole loop: train, predict, detect drift, retrain, release."""
+    """Demonstrate the whole loop: train, predict, detect drift, retrain, release, refuse."""
     project = require_project()
     if batch:
         _demonstrate_batch(project, port, keep=keep)
@@ -75,7 +78,7 @@ def demo(
         _show_next_commands(target, keeps_running=keep or was_running)
     finally:
         if not (keep or was_running):
-            with _step("7. Stop the local stack"):
+            with _step("8. Stop the local stack"):
                 stack.down(project)
     err.print(Text(f"\ndemonstration finished in {time.monotonic() - began:.0f} s", style="bold green"))
 
@@ -123,7 +126,9 @@ def _run_loop(project: Project, target: Target) -> None:
         with _step("5. Retrain on drift"):
             traffic = _retrain_on_drift(api, target)
         with _step("6. Release the new version as a canary"):
-            _release_gradually(api, traffic, target)
+            former = _release_gradually(api, traffic, target)
+        with _step("7. Release the former version again, which ground truth refutes"):
+            _release_former_version(api, former, target)
 
 
 def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
@@ -179,8 +184,8 @@ def _retrain_on_drift(api: ApiClient, target: Target) -> "Traffic":
     return traffic
 
 
-def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> None:
-    """Send traffic until the version that retraining registered serves all of it.
+def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> int:
+    """Send traffic until the version that retraining registered serves all of it; return the former champion.
 
     Raises
     ------
@@ -190,33 +195,75 @@ def _release_gradually(api: ApiClient, traffic: "Traffic", target: Target) -> No
     releases = api.get(f"/models/{DRIFT_MODEL}/releases")["releases"]
     if not releases:
         raise CliError("retraining produced no version to release", f"see: millrace why {DRIFT_MODEL}")
-    ended = _send_until_release_ends(api, traffic, releases[0], target)
+    with _steady_traffic(traffic):
+        ended = _evaluate_until_release_ends(api, releases[0], target)
     if ended["status"] != "completed":
         raise CliError(
             f"the release did not complete: {ended['decision']}", f"see: millrace release show {DRIFT_MODEL}"
         )
     version = ended["candidate"]
     _wait(f"version {version} to serve", lambda: _serving_versions(traffic) == {version}, target.poll_seconds)
+    return int(ended["baseline"])
 
 
-def _send_until_release_ends(
-    api: ApiClient, traffic: "Traffic", release: dict[str, Any], target: Target
-) -> dict[str, Any]:
-    """Send traffic and monitor, which evaluates the release, until it has ended; show it after each decision."""
+def _release_former_version(api: ApiClient, former: int, target: Target) -> None:
+    """Start the release of a version that is worse on today's traffic; its replay ends it before it serves anybody.
+
+    Raises
+    ------
+    CliError
+        When the release is not rolled back.
+    """
+    body = {**CANARY, "version": former, "shadow_first": REPLAYED, "reason": "the former version was fine, was it not?"}
+    release = api.post(f"/models/{DRIFT_MODEL}/releases", body)["release"]
+    out.print(Text(f"version {former} first predicts the captured requests of {REPLAYED}, and serves nobody"))
+    _wait("the replay", lambda: _is_replayed(api, release), target.poll_seconds)
+    ended = _evaluate_until_release_ends(api, release, target)
+    if ended["status"] != "rolled_back":
+        raise CliError("a worse version was not rolled back", f"see: millrace release show {DRIFT_MODEL}")
+
+
+def _is_replayed(api: ApiClient, release: dict[str, Any]) -> bool:
+    replays = api.get(f"/models/{DRIFT_MODEL}/replays")["replays"]
+    return any(one["replay_id"] == release["release_id"] and one["status"] in FINISHED for one in replays)
+
+
+def _evaluate_until_release_ends(api: ApiClient, release: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Monitor, which evaluates the release, until it has ended; show its decisions."""
     path, decision = f"/models/{DRIFT_MODEL}/releases/{release['release_id']}", ""
     deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
     while release["status"] in ACTIVE:
         if time.monotonic() > deadline:
             raise CliError("the release did not end", f"see: millrace release show {DRIFT_MODEL}")
-        if release["decision"] != decision:
+        if release["decision"] == decision:
+            run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+        else:
             decision = release["decision"]
             out.print(Text(decision), soft_wrap=True)
-        *_, sent = traffic.send(RATE, RELEASE_SECONDS)
-        out.print(Text(sent.summary(DRIFT_MODEL)))
-        run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+            time.sleep(target.poll_seconds)  # a promotion follows its decision
         release = api.get(path)
     out.print(draw_release(release, datetime.now(UTC)))
     return release
+
+
+@contextmanager
+def _steady_traffic(traffic: "Traffic") -> Iterator[None]:
+    """Send traffic in the background, and show at the end what was sent."""
+    has_ended = threading.Event()
+
+    def send() -> None:
+        for sent in traffic.send(RATE, RUN_TIMEOUT_SECONDS):
+            if has_ended.is_set():
+                out.print(Text(sent.summary(DRIFT_MODEL)))
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            has_ended.set()
+    sending.result()
 
 
 def _send_until_incident(api: ApiClient, traffic: "Traffic", target: Target) -> None:

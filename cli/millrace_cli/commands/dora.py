@@ -26,7 +26,8 @@ def dora(
     ] = None,
     *,
     since: Annotated[
-        str | None, typer.Option(metavar="28d", help="Begin the window so many days ago, or at a day (2026-11-01).")
+        str | None,
+        typer.Option(metavar="28d", help="Begin the window so long ago (12h, 28d), or at a day (2026-11-01)."),
     ] = None,
 ) -> None:
     """Show the DORA metrics of models, from their ledgers: deployments, lead time, failures, time to restore.

@@ -29,7 +29,7 @@ from millrace_cli.output import (
 _TIMEOUT_SECONDS = 3_600.0
 #: Without any sign of life the function did not start.
 _SILENT_SECONDS = 1_200.0
-_FINISHED = frozenset({"succeeded", "void", "refused", "failed"})
+FINISHED = frozenset({"succeeded", "void", "refused", "failed"})
 _PERCENT = 100
 _MAX_ROWS = 10
 _NOT_REPLAYED = 1
@@ -98,7 +98,7 @@ def follow_replay(
         while True:
             document = api.get(f"/models/{model}/replays/{replay_id}")
             now, shown = time.monotonic(), document["replay"]
-            if shown["status"] in _FINISHED:
+            if shown["status"] in FINISHED:
                 return document
             if (state := (shown["status"], shown["progress"])) != last:
                 last, changed = state, now

@@ -1,19 +1,16 @@
 """DORA metrics of the stack's models, read from their ledgers; see :mod:`millrace.dora`."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.documents import to_plain
 from millrace.dora import Change, find_changes, measure_changes
-from millrace.errors import FieldError, InvalidInputError
-from millrace.registry.queries import read_ledger, read_timestamp
+from millrace.registry.queries import read_ledger
 from millrace.registry.store import Registry
 
 DEFAULT_WINDOW = timedelta(days=28)
-_LONGEST = timedelta(days=400)
-_DAYS = re.compile(r"([1-9][0-9]{0,2})d\Z")
+LONGEST_WINDOW = timedelta(days=400)
 #: Models of one response, and the newest entries of each that are read for it.
 MODELS_A_PAGE = 25
 MAX_ENTRIES = 1_000
@@ -57,18 +54,3 @@ def _describe_model(
         "complete_since": to_plain(complete_since),
         "history": to_plain(changes),
     }
-
-
-def read_window_start(text: str | None, now: datetime) -> datetime:
-    """Read the beginning of a window: days such as ``28d``, or a day; by default 28 days ago.
-
-    Raises ``InvalidInputError`` when it is neither, in the future, or more than 400 days ago.
-    """
-    if text is None:
-        return now - DEFAULT_WINDOW
-    days = _DAYS.match(text)
-    since = now - timedelta(days=int(days[1])) if days else read_timestamp(text, "since")
-    if not now - _LONGEST <= since < now:
-        message = "is in the future" if since >= now else f"is more than {_LONGEST.days} days ago"
-        raise InvalidInputError(f"{text[:40]} {message}", [FieldError("since", message)])
-    return since

@@ -15,7 +15,7 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
-from millrace.management.deployments import describe_dora, read_window_start
+from millrace.management.deployments import DEFAULT_WINDOW, LONGEST_WINDOW, describe_dora
 from millrace.management.stack_costs import describe_costs
 from millrace.monitoring.alerts import describe_actions
 from millrace.monitoring.report import MonitoringReport
@@ -38,6 +38,7 @@ from millrace.registry.queries import (
     list_models,
     list_runs,
     list_versions,
+    read_begin,
     read_timestamp,
 )
 from millrace.releases.changes import describe_changes, describe_service
@@ -165,7 +166,7 @@ def _get_costs(call: Call) -> dict[str, Any]:
 def _get_dora(call: Call, model: str | None = None) -> dict[str, Any]:
     """Return the DORA metrics since the query's ``since``, of the stack or of one model."""
     return describe_dora(
-        read_window_start(call.request.parameter("since"), call.now),
+        read_begin(call.request.parameter("since"), call.now, default=DEFAULT_WINDOW, longest=LONGEST_WINDOW),
         call.now,
         registry=call.registry,
         model=call.existing(model) if model else None,

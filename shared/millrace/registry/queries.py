@@ -6,7 +6,7 @@ A page is bounded, because an answer of the API is, and so is what a function re
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from millrace.card import CARD, ModelCard
@@ -53,7 +53,7 @@ def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) 
     return {"model": model, "alias": alias, "moves": to_plain(registry.list_alias_moves(model, alias))}
 
 
-def read_timestamp(text: str, field: str = "at") -> datetime:
+def read_timestamp(text: str) -> datetime:
     """Read a timestamp as people write it: ISO 8601, UTC without a time zone; a day is its first second.
 
     Raises ``InvalidInputError`` when it is none.
@@ -61,8 +61,39 @@ def read_timestamp(text: str, field: str = "at") -> datetime:
     try:
         return parse_timestamp(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        fault = FieldError(field, "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
+        fault = FieldError("at", "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
         raise InvalidInputError(f"{text[:40]!r} is no timestamp: {fault.message}", [fault]) from error
+
+
+_DURATION = re.compile(r"([0-9]{1,5})([mhd])\Z")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_LEAST_SPAN = timedelta(minutes=5)
+
+
+def read_begin(text: str | None, now: datetime, *, default: timedelta, longest: timedelta) -> datetime:
+    """Read ``since``, the beginning of a span up to now: a duration such as ``24h`` or ``7d``, a day, or a timestamp.
+
+    Raises ``InvalidInputError`` when it is none, is not five minutes ago, or longer ago than ``longest``.
+    """
+    if text is None:
+        return now - default
+    duration = _DURATION.match(text)
+    try:
+        if duration:
+            since = now - timedelta(**{_UNITS[duration[2]]: int(duration[1])})
+        else:
+            since = parse_timestamp(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _bad_since("expects a duration such as 24h or 7d, or a day or time such as 2026-05-03") from None
+    if since > now - _LEAST_SPAN:
+        raise _bad_since("is not in the past: write a duration of 5m at least, such as 24h or 7d")
+    if since < now - longest:
+        raise _bad_since(f"is more than {longest.days} days ago: write {longest.days}d at most")
+    return since
+
+
+def _bad_since(message: str) -> InvalidInputError:
+    return InvalidInputError(f"since {message}", [FieldError("since", message)])
 
 
 #: Longer ones no counter reaches, and no key holds.

@@ -26,12 +26,10 @@ from millrace.releases.evidence import Evidence, count_stage
 from millrace.releases.replay_events import request_replay_of_release
 from millrace.releases.replay_evidence import ReplayEvidence, find_replay_evidence
 from millrace.releases.rewards import find_rewards
-from millrace.releases.step import StepDecision, fail_release, step
+from millrace.releases.step import CLOCK_SKEW, StepDecision, fail_release, step
 
 ACTOR = "evaluate_release"
 TICK = "rate(5 minutes)"
-#: A clock that shows another hour than the one that requests were counted in.
-_CLOCK_SKEW = timedelta(minutes=5)
 _DAY = timedelta(days=1)
 
 TickOutcome = Literal[
@@ -115,8 +113,8 @@ def _evaluate(
     if not has_begun:
         before = read_traffic(item_store, release.model, release.started_at - _DAY, release.started_at)
         release = replace(release, evidence=Evidence().begin(release, before, now).write())
-    since = (release.stage_since or release.started_at) - _CLOCK_SKEW
-    counts = count_stage(release, read_traffic(item_store, release.model, since, now + _CLOCK_SKEW))
+    since = (release.stage_since or release.started_at) - CLOCK_SKEW
+    counts = count_stage(release, read_traffic(item_store, release.model, since, now + CLOCK_SKEW))
     rewards = find_rewards(release, stores.data) if release.spec.reward else None
     decision = step(release, counts, now, rewards=rewards, replay=replay)
     if decision.kind == "complete":

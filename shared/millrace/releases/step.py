@@ -17,8 +17,8 @@ from millrace.releases.rewards import RewardEvidence
 from millrace.routing import CANDIDATE_ARM
 from millrace.spec.release import LEAST_BAKE, ReleaseSpec, TrafficGuard
 
-#: Captured requests are replayed by whole hours, once they are delivered.
-_CAPTURE_DELAY = timedelta(hours=1)
+#: The clocks of what starts a release, counts its requests and replays them may differ by so much.
+CLOCK_SKEW = timedelta(minutes=5)
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
 
@@ -186,7 +186,7 @@ def _is_replayed(release: Release, replay: ReplayEvidence | None, now: datetime)
     if replay is None or replay.until is None or rows < release.spec.min_requests:
         return False, wanted
     least = release.spec.bake_time if release.spec.strategy == "shadow" else timedelta()
-    return now - begun >= least and replay.until >= begun - _CAPTURE_DELAY, f"{wanted}, up to {replay.until:%H:%M} UTC"
+    return now - begun >= least and replay.until >= begun - CLOCK_SKEW, f"{wanted}, up to {replay.until:%H:%M} UTC"
 
 
 def _find_worse_by_replay(spec: ReleaseSpec, evidence: Evidence) -> tuple[str, dict[str, Any]] | None:

@@ -15,6 +15,11 @@ ReplayStatus = Literal["requested", "running", "succeeded", "void", "refused", "
 FINISHED: frozenset[ReplayStatus] = frozenset({"succeeded", "void", "refused", "failed"})
 
 
+def is_of_release(replay_id: str) -> bool:
+    """Return whether a replay is that of a release, whose id it has."""
+    return replay_id.startswith("r-")
+
+
 class ReplayRequest(Document, frozen=True, kw_only=True):
     """The request of a replay; that of a release follows from the release, and its ``until`` moves on."""
 

@@ -24,6 +24,7 @@ from millrace.replay.replay_documents import (
     ReplayReport,
     ReplaySelfTest,
     ReplayState,
+    is_of_release,
 )
 from millrace.replay.replay_summary import (
     Comparison,
@@ -136,12 +137,19 @@ def _notes(report: ReplayReport, labels: LabelledRows, test: QualityTest | str, 
 def write_report(report: ReplayReport, store: ObjectStore) -> None:
     """Write the report as JSON and as a page; of a release also the evidence."""
     model, replay_id = report.model, report.replay_id
-    if replay_id.startswith("r-") and report.status != "failed":  # a fault says nothing: the evidence before stays
+    if is_of_release(replay_id) and report.status != "failed":  # a fault says nothing: the evidence before stays
         evidence = make_evidence(report)
         store.put(replay_key(model, replay_id, EVIDENCE_NAME), evidence.write(), "application/json")
     page = render_replay_report(to_plain(report))
     store.put(replay_key(model, replay_id, PAGE_NAME), page.encode(), "text/html; charset=utf-8")
     store.put(replay_key(model, replay_id, REPORT_NAME), report.write(), "application/json")
+
+
+def announce_replay(report: ReplayReport, store: ObjectStore) -> None:
+    """Write, where a release has no evidence yet, that its replay has begun: evaluations request no second one then."""
+    if is_of_release(report.replay_id):
+        key = replay_key(report.model, report.replay_id, EVIDENCE_NAME)
+        store.put_if_unchanged(key, make_evidence(report).write(), None, "application/json")
 
 
 def make_evidence(report: ReplayReport) -> ReplayEvidence:
@@ -154,7 +162,7 @@ def make_evidence(report: ReplayReport) -> ReplayEvidence:
         status=report.status if report.status in ("void", "refused") else "running",
         reason=report.reason,
         since=report.since,
-        until=report.until,
+        until=None if report.status == "running" else report.until,  # rows without their comparison pass no stage
         checked_at=report.updated_at,
         rows=report.counts.replayed,
         refused_rows=sum(one.rows for one in report.counts.refused if one.version == report.candidate),

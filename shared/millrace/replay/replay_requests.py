@@ -1,14 +1,13 @@
 """The request of a replay."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from millrace.documents import parse_timestamp
-from millrace.errors import ConflictError, FieldError, InvalidInputError, ModelNotReadyError
+from millrace.errors import ConflictError, ModelNotReadyError
 from millrace.layout import replay_key
 from millrace.names import CHAMPION
 from millrace.ports import EventPublisher, ObjectStore
+from millrace.registry.queries import read_begin
 from millrace.registry.store import Registry
 from millrace.releases.replay_events import publish_replay_due
 from millrace.replay.replay_documents import REQUEST_NAME, ReplayRequest
@@ -17,32 +16,6 @@ from millrace.replay.replays import describe_replay
 #: Longest span; captures are kept for 90 days by default.
 MAX_SPAN = timedelta(days=90)
 DEFAULT_SPAN = timedelta(days=7)
-_LEAST_SPAN = timedelta(minutes=5)
-_DURATION = re.compile(r"(\d{1,5})(m|h|d)\Z")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-def read_replay_begin(text: str | None, now: datetime) -> datetime:
-    """Read the beginning of a span: a duration before now such as ``7d``, or a timestamp.
-
-    Raises ``InvalidInputError``, also for one that is in the future or too long ago.
-    """
-    if text is None:
-        return now - DEFAULT_SPAN
-    match = _DURATION.match(text)
-    try:
-        since = now - timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else parse_timestamp(text)
-    except (ValueError, OverflowError):
-        raise _bad_since("expects a duration such as 24h or 7d, or a timestamp such as 2026-11-29T00:00:00Z") from None
-    if since > now - _LEAST_SPAN:
-        raise _bad_since("is not in the past: write a duration of 5m at least, such as 24h or 7d")
-    if since < now - MAX_SPAN:
-        raise _bad_since(f"is more than {MAX_SPAN.days} days ago: write {MAX_SPAN.days}d at most")
-    return since.astimezone(UTC)
-
-
-def _bad_since(message: str) -> InvalidInputError:
-    return InvalidInputError(f"since {message}", [FieldError("since", message)])
 
 
 def request_replay(
@@ -70,7 +43,7 @@ def request_replay(
     VersionNotFoundError
         When there is no such version.
     """
-    begin = read_replay_begin(since, now)
+    begin = read_begin(since, now, default=DEFAULT_SPAN, longest=MAX_SPAN)
     state = registry.get_state(model)
     state.ensure_not_deleted()
     champion = state.aliases.get(CHAMPION)

@@ -2,6 +2,10 @@
 
 The state is committed by one conditional write after each batch of hours, so that an invocation that is killed or comes
 twice loses nothing and counts nothing twice. What is left when time runs out is requested again.
+
+Captures arrive minutes late. A release's replay therefore commits whole hours, a while after their end; the rows since
+then are scored anew for each report, and not committed. So a release sees its newest requests at once, and one that
+arrives late is replayed all the same, once.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,8 +35,9 @@ from millrace.replay.replay_documents import (
     ReplayReport,
     ReplayRequest,
     ReplayState,
+    is_of_release,
 )
-from millrace.replay.replay_reports import describe_void, report_replay, write_report
+from millrace.replay.replay_reports import announce_replay, describe_void, report_replay, write_report
 from millrace.replay.replay_summary import declared_columns
 from millrace.replay.replayed_rows import ReplayedRows, ScoredWindow, choose_slice_columns, score_window
 from millrace.replay.replayed_versions import KnownSchemas, ReplayedVersions, find_missing_column, load_versions
@@ -42,9 +47,9 @@ MAX_ROWS = 300_000
 #: Rows of one hour that are held while they are scored, their values in all, and rows that one part holds.
 MAX_HOURLY_ROWS, MAX_HOURLY_VALUES = 50_000, 5_000_000
 PART_ROWS = 50_000
-#: Time that is kept for joining, comparing and writing.
+#: Time that is kept for the hours that are not committed, joining, comparing and writing.
 _RESERVED_SECONDS = 240.0
-#: An hour's captures are delivered by then; a release's replay takes whole hours.
+#: An hour's captures are delivered by then: they wait for each other for ``CaptureBatchingSeconds``, 300 at most.
 _DELIVERY = timedelta(minutes=15)
 
 RunOutcome = Literal["more", "finished", "overtaken", "not_found", "over"]
@@ -106,17 +111,25 @@ def _replay(
         return _finish(refused, stores)
     context = make_context(request, loaded, stores, now, token)
     state, etag = _load_state(context)
-    state, kept = _score_hours(context, state, etag, token, remaining_seconds)
+    if etag is None:
+        announce_replay(_describe_progress(context, state), stores.data)
+    watermark = _find_watermark(request, now)
+    state, kept = _score_hours(context, state, etag, token, watermark=watermark, remaining_seconds=remaining_seconds)
     if not kept:
         return ReplayRun(model, replay_id, "overtaken")
-    if state.self_test.different:
-        void = replace(_describe_progress(context, state), status="void", reason=describe_void(state.self_test))
+    newest = _Batch(context, state)
+    if state.until >= watermark:
+        for begin, end in _split_by_hour(state.until, request.until):
+            newest.score(begin, end)
+    reported = newest.state
+    if reported.self_test.different:
+        void = replace(_describe_progress(context, reported), status="void", reason=describe_void(reported.self_test))
         return _finish(void, stores)
-    if state.until < request.until:
+    if state.until < watermark:
         write_report(_describe_progress(context, state), stores.data)
         publish_replay_due(model, replay_id, f"{state.until:%Y%m%dT%H%M%S}", publisher, now)
         return ReplayRun(model, replay_id, "more", "running", state.counts.replayed)
-    return _finish(report_replay(context, state, _load_parts(state, stores)), stores)
+    return _finish(report_replay(context, reported, [*_load_parts(state, stores), *newest.parts]), stores)
 
 
 def _load_parts(state: ReplayState, stores: ReplayStores) -> list[ReplayedRows]:
@@ -145,15 +158,17 @@ def _score_hours(
     state: ReplayState,
     etag: str | None,
     token: str,
+    *,
+    watermark: datetime,
     remaining_seconds: Callable[[], float],
 ) -> tuple[ReplayState, bool]:
-    """Score captured hours until the end or until time is short, saving each batch of them.
+    """Score captured hours until ``watermark`` or until time is short, saving each batch of them.
 
     Returns the state, and False when another invocation saved another one meanwhile.
     """
-    request, batch = context.request, _Batch(context, state)
-    for hour in hours(state.until, request.until) if state.until < request.until else ():
-        batch.score(max(hour, batch.state.until), min(hour + timedelta(hours=1), request.until))
+    batch = _Batch(context, state)
+    for begin, end in _split_by_hour(state.until, watermark):
+        batch.score(begin, end)
         is_over = remaining_seconds() < _RESERVED_SECONDS or batch.state.self_test.different > 0
         if batch.buffered >= PART_ROWS or is_over:
             state = batch.close(token)
@@ -168,9 +183,15 @@ def _score_hours(
     return state, _save_state(context, state, etag)
 
 
+def _split_by_hour(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    if start >= end:
+        return []
+    return [(max(hour, start), min(hour + timedelta(hours=1), end)) for hour in hours(start, end)]
+
+
 def _find_request(model: str, replay_id: str, stores: ReplayStores, now: datetime) -> ReplayRequest | Release | None:
     """Return the request of a replay; that of a release follows from it, and is the release itself when it is over."""
-    if not replay_id.startswith("r-"):
+    if not is_of_release(replay_id):
         try:
             return ReplayRequest.read(stores.data.get(replay_key(model, replay_id, REQUEST_NAME)))
         except ArtifactNotFoundError:
@@ -182,7 +203,6 @@ def _find_request(model: str, replay_id: str, stores: ReplayStores, now: datetim
     if not release.is_active:
         return release
     guard = release.spec.replay_guards.get("quality")
-    until = (now - _DELIVERY).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     since = (release.started_at - release.spec.replayed_time).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     begun_after = stores.registry.get_state(model).begun_after
     since = since if begun_after is None else max(since, begun_after)
@@ -192,12 +212,20 @@ def _find_request(model: str, replay_id: str, stores: ReplayStores, now: datetim
         baseline=release.baseline,
         candidate=release.candidate,
         since=since,
-        until=max(since, until),
+        until=max(since, now),
         requested_at=release.started_at,
         requested_by=release.started_by,
         metric=guard.metric if guard else None,
         margin=guard.margin if guard else None,
     )
+
+
+def _find_watermark(request: ReplayRequest, now: datetime) -> datetime:
+    """Return the time up to which rows are committed: of a release a whole hour, whose captures are delivered."""
+    if not is_of_release(request.replay_id):
+        return request.until
+    delivered = (now - _DELIVERY).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return min(request.until, max(request.since, delivered))
 
 
 def _load_state(context: ReplayContext) -> tuple[ReplayState, str | None]:
@@ -244,7 +272,7 @@ class _Batch:
         self._context = context
         self._versions = context.versions
         self._first = state.until
-        self._parts: list[ReplayedRows] = []
+        self.parts: list[ReplayedRows] = []
         self.state = state
         known = {one.version: one.schema for one in (context.versions.baseline, context.versions.candidate)}
         self._schemas = KnownSchemas(context.request.model, context.stores.models, known)
@@ -253,7 +281,7 @@ class _Batch:
     @property
     def buffered(self) -> int:
         """Rows that are not in a part yet."""
-        return sum(len(part) for part in self._parts)
+        return sum(len(part) for part in self.parts)
 
     def score(self, start: datetime, end: datetime) -> None:
         """Read and score the rows of one hour."""
@@ -293,7 +321,7 @@ class _Batch:
         self.state = state
 
     def _add(self, state: ReplayState, scored: ScoredWindow) -> ReplayState:
-        self._parts.append(scored.rows)
+        self.parts.append(scored.rows)
         counts = replace(
             _count_refused(state.counts, dict(scored.refused)),
             replayed=state.counts.replayed + len(scored.rows),
@@ -322,7 +350,7 @@ class _Batch:
             return self.state
         request = self._context.request
         key = replay_key(request.model, request.replay_id, f"parts/{self._first:%Y%m%dT%H%M%S}-{token}.npz")
-        self._context.stores.data.put(key, ReplayedRows.join(self._parts).to_bytes())
+        self._context.stores.data.put(key, ReplayedRows.join(self.parts).to_bytes())
         return replace(self.state, parts=(*self.state.parts, key))
 
 

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from millrace.documents import to_plain
 from millrace.entities import LedgerEntry
-from millrace.errors import InvalidInputError
 from millrace.management import deployments
-from millrace.management.deployments import describe_dora, read_window_start
+from millrace.management.deployments import describe_dora
 from millrace.spec import ModelSpec
 from millrace_cli import output
 from millrace_cli.main import app
@@ -97,18 +96,3 @@ def test_what_is_left_out_of_a_long_ledger_is_said(run, registry, monkeypatch):
     assert (own["changes"], own["complete_since"]) == (0, "2026-11-27T00:00:00+00:00")
     result, _ = run("ltv", answers={"/models/ltv/dora": [document]})
     assert "ltv: only its entries since 2026-11-27" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "since"),
-    [(None, SINCE), ("7d", NOW - timedelta(days=7)), ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC))],
-)
-def test_a_window_begins_days_ago_or_at_a_day(text, since):
-    assert read_window_start(text, NOW) == since
-
-
-@pytest.mark.parametrize("text", ["0d", "401d", "999d", "soon", "2026-12-01", "2020-01-01", "7 days", "-7d"])
-def test_no_other_window_is_read(text):
-    with pytest.raises(InvalidInputError) as caught:
-        read_window_start(text, NOW)
-    assert [field.field for field in caught.value.fields] == ["since"]

@@ -12,6 +12,7 @@ from millrace.layout import captures_key, replay_key
 from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.registry.ledger import AuditContext
 from millrace.registry.release_changes import begin_release
+from millrace.releases.replay_events import request_replay_of_release
 from millrace.releases.replay_evidence import find_replay_evidence
 from millrace.replay import replay_run
 from millrace.replay.paired_labels import find_estimated_loss
@@ -456,32 +457,91 @@ def replace_times(report):
 
 
 class TestReleases:
-    def test_the_evidence_grows_by_whole_hours_until_the_release_is_over(self):
+    def begin(self, world: ReplayWorld, ago: timedelta = timedelta(days=1)):
+        spec = ReleaseSpec.model_validate({"strategy": "shadow", "shadow_first": "24h"})
+        state = world.registry.get_state(MODEL)
+        return begin_release(state, 2, spec, AuditContext("ann", "try", NOW - ago), world.registry)
+
+    def look(self, world: ReplayWorld, release, now, **options):
+        outcome = world.run(release.release_id, now=now, token=f"{now:%H%M}", **options).outcome
+        found = find_replay_evidence(release, world.data)
+        assert found is not None
+        return outcome, found
+
+    def test_the_evidence_grows_until_the_release_is_over(self):
         world = make_world()
         world.gap = timedelta(minutes=4)
-        state = world.registry.get_state(MODEL)
-        spec = ReleaseSpec.model_validate({"strategy": "shadow", "shadow_first": "24h"})
-        release = begin_release(state, 2, spec, AuditContext("ann", "try", NOW - timedelta(days=1)), world.registry)
+        release = self.begin(world)
         serve_all(world, 300, sizes=(1,))
         world.report_outcomes({row.prediction_id: "true" for row in world.rows[:100]})
         store_rows(world.data, world.rows)
         early = NOW - timedelta(hours=16)
-        assert world.run(release.release_id, now=early).outcome == "finished"
-        first = find_replay_evidence(release, world.data)
-        assert first is not None
-        assert 100 < first.rows < 130
-        assert first.until <= early - timedelta(minutes=15)
+        outcome, first = self.look(world, release, early)
+        assert (outcome, first.rows, first.until) == ("finished", 120, early)
         assert first.compared_rows == first.equal_rows == first.rows
-        world.run(release.release_id, now=NOW, token="later")
-        second = find_replay_evidence(release, world.data)
-        assert second is not None
+        _, second = self.look(world, release, NOW)
         assert (second.rows, second.labelled_rows, second.quality.pairs) == (300, 100, 100)
         assert second.output_shift is not None
         keys = [listed.key for listed in world.data.list(replay_key(MODEL, release.release_id, "parts/"))]
         assert len(keys) == 2
         world.data.delete(keys[:1])  # retention is shorter than the release
-        world.run(release.release_id, now=NOW + timedelta(hours=1), token="last")
-        kept = find_replay_evidence(release, world.data)
-        assert kept is not None
+        _, kept = self.look(world, release, NOW + timedelta(hours=1))
         assert kept.labelled_rows < 100
         assert world.run("r-20260101T000000-00000000").outcome == "not_found"
+
+    def test_the_newest_requests_count_at_once_and_late_captures_once(self):
+        world = make_world()
+        world.gap = timedelta(minutes=4)
+        release = self.begin(world)
+        serve_all(world, 359, sizes=(1,))
+        world.report_outcomes({row.prediction_id: "true" for row in world.rows})
+        late = world.rows[-16::2]  # of the hour before and of the present one
+        arrived = [row for row in world.rows if row not in late]
+        store_rows(world.data, arrived)
+        for minutes in (-12, 0, 1, 46, 240):
+            now = NOW + timedelta(minutes=minutes)
+            _, found = self.look(world, release, now)
+            known = [row for row in arrived if row.predicted_at < now]
+            assert (found.rows, found.labelled_rows, found.compared_rows) == (len(known),) * 3
+            if minutes < 0:  # they arrive after they were looked for
+                store_rows(world.data, late, "late")
+                arrived = world.rows
+        counts = world.report(release.release_id).counts
+        assert (counts.rows, counts.replayed, counts.duplicates) == (359, 359, 0)
+
+    def test_rows_that_are_not_compared_yet_pass_no_stage(self):
+        world = make_world()
+        release = self.begin(world)
+        serve_all(world, 200)
+        store_rows(world.data, world.rows)
+        outcome, partial = self.look(world, release, NOW, remaining_seconds=lambda: 10.0)
+        assert (outcome, partial.until, partial.quality) == ("more", None, None)
+        assert partial.rows > 0
+        while self.look(world, release, NOW)[0] == "more":
+            pass
+        assert self.look(world, release, NOW)[1].until == NOW
+
+    def test_a_replay_at_work_is_not_requested_again(self):
+        world = make_world()
+        release = self.begin(world)
+        serve_all(world, 60)
+        store_rows(world.data, world.rows)
+        seen = []
+
+        def remaining() -> float:
+            seen.append(find_replay_evidence(release, world.data))
+            return float("inf")
+
+        self.look(world, release, NOW, remaining_seconds=remaining)
+        assert (seen[0].rows, seen[0].until, seen[0].checked_at) == (0, None, NOW)
+        assert not request_replay_of_release(release, seen[0], world.events, NOW + timedelta(minutes=30))
+
+    def test_the_newest_requests_can_make_a_replay_void(self):
+        world = make_world()
+        release = self.begin(world, timedelta(hours=1))
+        world.requests = 24 * 60 // 7
+        world.serve(make_records(1, 9), 1, prediction={"label": "true", "probabilities": {"false": 0.5, "true": 0.5}})
+        store_rows(world.data, world.rows)
+        _, found = self.look(world, release, NOW)
+        assert (found.status, found.rows) == ("void", 1)
+        assert world.rows[-1].prediction_id in found.reason
