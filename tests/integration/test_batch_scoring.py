@@ -119,6 +119,7 @@ def scoring(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_a_file_that_arrives_is_scored_once_however_often_its_event_is_delivered(scoring: Scoring) -> None:
+    registry().put_spec(MODEL, ModelSpec.parse({"scoring": {"format": "csv", "explain": True}}))
     event = scoring.application.put(f"score/{MODEL}/may.csv", table(50))
     [job] = scoring.deliver(event)
     [again] = scoring.deliver(event)
@@ -131,6 +132,7 @@ def test_a_file_that_arrives_is_scored_once_however_often_its_event_is_delivered
     assert (ended["summary"]["rows"], ended["parts"], ended["scored_parts"]) == (50, 1, 1)
     assert scoring.results(ended) == ["_SUCCESS", "errors.jsonl", "manifest.json", "part-00000.csv"]
     assert len(scoring.rows(ended)) == 50
+    assert all(float(row["base_value"]) and float(row["explanation_age"]) for row in scoring.rows(ended))
     assert scoring.actions() == ["batch_scored", "batch_requested"]
     [(name, detail)] = scoring.application.published_events()
     assert (name, detail["job_id"], detail["rows"]) == ("BatchScored", job["job_id"], 50)

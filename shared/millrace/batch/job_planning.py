@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
+from millrace.batch.explained_rows import check_explained_rows, most_explained_rows
 from millrace.batch.job import (
     MAX_LANE_PARTS,
     BatchJob,
@@ -84,7 +85,7 @@ def plan_job(
     InvalidInputError
         When a file is no table, lacks a column, or the results would lie among the sources.
     PayloadTooLargeError
-        When the job is too large, or a file that cannot be cut is.
+        When the job is too large, also for its explanations, or a file that cannot be cut is.
     """
     try:
         return load_plan(job.job_id, store)
@@ -117,6 +118,8 @@ def plan_parts(
     check_destination(job)
     if job.interval is not None:
         find_bounds(loaded, job.interval)
+    if job.explain:
+        most_explained_rows(loaded)
     sources = list(_sources(job, store))
     if not sources:
         raise InvalidInputError(f"there is no file below {job.folder!r}: upload files first")
@@ -132,14 +135,23 @@ def plan_parts(
             f"the job has {len(parts):,} parts, and {n_lanes:,} lanes take {n_lanes * MAX_LANE_PARTS:,}: score it as "
             "several jobs, or raise the stack's ScoringConcurrency"
         )
-    rows = [part.rows for part in parts]
+    counts = [part.rows for part in parts]
+    rows = None if None in counts else sum(count for count in counts if count is not None)
+    if job.explain and rows is None:
+        raise InvalidInputError(
+            f"a job with explanations of this model has at most {most_explained_rows(loaded):,} rows, and those of "
+            f"these files cannot be counted beforehand: write at most {MAX_KNOWN_FILES} files of Parquet, not gzipped, "
+            "or leave out explain"
+        )
+    if job.explain and rows is not None:
+        check_explained_rows(rows, loaded)
     plan = Plan(
         job_id=job.job_id,
         parts=len(parts),
         lanes=n_lanes,
         objects=len(sources),
         size=sum(source.size for source in sources),
-        rows=None if None in rows else sum(count for count in rows if count is not None),
+        rows=rows,
         reading=read.model_dump(mode="json", exclude_unset=True),
         several=len(sources) > 1,
         warnings=tuple(planner.warnings),

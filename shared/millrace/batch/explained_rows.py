@@ -1,0 +1,81 @@
+"""Explanations of a batch job's rows: those that requests for the same rows get, as columns.
+
+One explanation takes as many as 20,000 evaluations of the model, and a part is scored in one call. So a job with
+explanations is bounded when it is planned.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from millrace.errors import PayloadTooLargeError
+from millrace.features import FeatureMatrix, build_features
+from millrace.serving.explain import Explainer
+from millrace.serving.model import LoadedModel
+from millrace.serving.scoring import explained_output, load_explainer
+
+#: Evaluations of the model that the explanations of a job may take, in one part at worst.
+MAX_JOB_EVALUATIONS = 50_000_000
+
+
+def most_explained_rows(loaded: LoadedModel) -> int:
+    """Return the rows that a job with explanations may have.
+
+    Raises ``InvalidInputError`` when the version was registered without data for explanations.
+    """
+    return MAX_JOB_EVALUATIONS // loaded.built(load_explainer).evaluations_per_row
+
+
+def check_explained_rows(rows: int, loaded: LoadedModel) -> None:
+    """Raise ``PayloadTooLargeError`` when a job has more rows than it may explain."""
+    most = most_explained_rows(loaded)
+    if rows > most:
+        raise PayloadTooLargeError(
+            f"the job has {rows:,} rows, and a job with explanations of this model at most {most:,}, because one takes "
+            f"{loaded.built(load_explainer).evaluations_per_row:,} evaluations of it: score fewer rows, or leave out "
+            "explain"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RowExplainer:
+    """Explains rows of a part, one after the other."""
+
+    loaded: LoadedModel
+    explainer: Explainer
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> Self:
+        """Return that of a version; ``InvalidInputError`` when it has no rows to compare with."""
+        return cls(loaded, loaded.built(load_explainer))
+
+    def explain(
+        self, columns: Mapping[str, npt.NDArray[Any]], values: npt.NDArray[Any], index: npt.NDArray[np.int64]
+    ) -> dict[str, pa.Array]:
+        """Return ``base_value`` and, by feature, what it adds to the prediction, which they sum to.
+
+        Parameters
+        ----------
+        columns : Mapping of str to ndarray of shape (n_outputs,)
+            Typed rows, as :func:`millrace.features.build_features` takes them.
+        values : ndarray of shape (n_outputs,) or (n_outputs, n_classes)
+            What the model predicted for them.
+        index : int array of shape (n_rows,)
+            The output of each row of the results, -1 for one without, which has nulls.
+        """
+        schema = self.loaded.schema
+        features = build_features(schema, columns, len(values), texts=object)
+        names = ["base_value", *(f"explanation_{column.name}" for column in schema.features)]
+        found = np.zeros((len(index), len(names)))
+        for row in np.flatnonzero(index >= 0).tolist():
+            place = int(index[row])
+            one = features.take(np.array([place]))
+            _, _, output = explained_output(self.loaded, values[place].tolist())
+            attribution = self.explainer.explain(FeatureMatrix(one.numbers, one.strings.astype(object)), output)
+            found[row, 0], found[row, 1:] = attribution.base_value, attribution.values
+        gone = index < 0
+        return {name: pa.array(found[:, column], mask=gone) for column, name in enumerate(names)}
