@@ -1,10 +1,10 @@
 """Explanations of a batch job's rows: those that requests for the same rows get, as columns.
 
-One explanation takes as many as 20,000 evaluations of the model, and a part is scored in one call. So a job with
-explanations is bounded when it is planned.
+One explanation takes as many as 20,000 evaluations of the model, and a part is scored in one call. So the rows of a
+part are bounded when a job with explanations is planned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,33 +12,47 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from millrace.errors import PayloadTooLargeError
+from millrace.batch.job import Part
+from millrace.errors import InvalidInputError, PayloadTooLargeError
 from millrace.features import FeatureMatrix, build_features
 from millrace.serving.explain import Explainer
 from millrace.serving.model import LoadedModel
 from millrace.serving.scoring import explained_output, load_explainer
 
-#: Evaluations of the model that the explanations of a job may take, in one part at worst.
-MAX_JOB_EVALUATIONS = 50_000_000
+#: Evaluations of the model that the explanations of a part may take.
+MAX_PART_EVALUATIONS = 50_000_000
 
 
 def most_explained_rows(loaded: LoadedModel) -> int:
-    """Return the rows that a job with explanations may have.
+    """Return the rows that a part of a job with explanations may have.
 
     Raises ``InvalidInputError`` when the version was registered without data for explanations.
     """
-    return MAX_JOB_EVALUATIONS // loaded.built(load_explainer).evaluations_per_row
+    return MAX_PART_EVALUATIONS // loaded.built(load_explainer).evaluations_per_row
 
 
-def check_explained_rows(rows: int, loaded: LoadedModel) -> None:
-    """Raise ``PayloadTooLargeError`` when a job has more rows than it may explain."""
+def check_explained_parts(parts: Iterable[Part], loaded: LoadedModel, most_files: int) -> None:
+    """Raise ``PayloadTooLargeError`` when a part has more rows than it may explain.
+
+    Rows that were not counted beforehand are an ``InvalidInputError``; of up to ``most_files`` files they are, unless
+    these cannot be cut.
+    """
     most = most_explained_rows(loaded)
-    if rows > most:
-        raise PayloadTooLargeError(
-            f"the job has {rows:,} rows, and a job with explanations of this model at most {most:,}, because one takes "
-            f"{loaded.built(load_explainer).evaluations_per_row:,} evaluations of it: score fewer rows, or leave out "
-            "explain"
-        )
+    limit = f"with explanations of this model a file has at most {most:,}"
+    evaluations = loaded.built(load_explainer).evaluations_per_row
+    for part in parts:
+        unknown = [piece.source.key for piece in part.pieces if piece.rows is None]
+        if part.rows is None:
+            raise InvalidInputError(
+                f"the rows of {unknown[0]} cannot be counted beforehand, and {limit}: write at most {most_files} files "
+                "of Parquet, not gzipped, or leave out explain"
+            )
+        if part.rows > most:
+            raise PayloadTooLargeError(
+                f"{part.pieces[0].source.key} has {part.rows:,} rows, and {limit}, because one takes {evaluations:,} "
+                f"evaluations of it: score fewer rows, write them as several files, at most {most_files}, or leave out "
+                "explain"
+            )
 
 
 @dataclass(frozen=True, slots=True)
