@@ -228,19 +228,19 @@ def test_files_that_cannot_be_scored_fail_in_words_before_anything_is_scored(sco
         return finish(event, context)
 
     scoring.application.handlers["finish_scoring"] = handler
-    jobs = {
-        name: scoring.arrive(name, body)[0]["job_id"]
-        for name, body in (
-            ("empty.csv", b""),
-            ("header.csv", table(0)),
-            ("columns.csv", b"customer_id,colour\nC-1,red\n"),
-            ("picture.png", b"\x89PNG\r\n\x1a\n0000"),
-        )
-    }
+    jobs = {}
+    # One after the other: moto copies its table for a transaction, and fails when an execution writes to it meanwhile.
+    for name, body in (
+        ("empty.csv", b""),
+        ("header.csv", table(0)),
+        ("columns.csv", b"customer_id,colour\nC-1,red\n"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n0000"),
+    ):
+        jobs[name] = scoring.arrive(name, body)[0]["job_id"]
+        scoring.wait(jobs[name])
     for name in ("nothing/", "gone.csv"):
         jobs[name] = scoring.request(source=f"score/{MODEL}/{name}", request_id=f"request {name}")[1]["job_id"]
-
-    scoring.wait(jobs["gone.csv"])
+        scoring.wait(jobs[name])
 
     ended = {name: scoring.job(job_id) for name, job_id in jobs.items()}
     assert {name: reached[job_id] for name, job_id in jobs.items()} == dict.fromkeys(jobs, "planning")
