@@ -77,9 +77,11 @@ def write_rows(work: Path, rows: int) -> None:
     """Write a table of so many rows as CSV and as Parquet, a part at a time."""
     folder = work / "bucket" / "score" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    csv, parquet = folder / f"rows-{rows}.csv", folder / f"rows-{rows}.parquet"
-    if csv.exists() and parquet.exists():
+    files = [folder / f"rows-{rows}.{kind}" for kind in ("csv", "parquet")]
+    if all(file.exists() for file in files):
         return
+    # Moved when they are whole: half a table, of a run that was broken off, would be measured as one.
+    csv, parquet = (file.with_suffix(f".{os.getpid()}{file.suffix}") for file in files)
     csv_writer = parquet_writer = None
     for start in range(0, rows, _AT_ONCE):
         frame = models.make_table(min(_AT_ONCE, rows - start), 7 + start)
@@ -93,6 +95,8 @@ def write_rows(work: Path, rows: int) -> None:
     for writer in (csv_writer, parquet_writer):
         if writer is not None:
             writer.close()
+    for written, file in zip((csv, parquet), files, strict=True):
+        written.replace(file)
 
 
 def measure(name: str, work: Path, kind: str, rows: int) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def measure(name: str, work: Path, kind: str, rows: int) -> dict[str, Any]:
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     if finished.returncode:
-        raise RuntimeError(f"{name} failed: {finished.stderr[-2_000:]}")
+        raise RuntimeError(f"{name} failed with {finished.returncode}: {finished.stderr[-2_000:]}")
     return dict(json.loads(finished.stdout.splitlines()[-1]))
 
 

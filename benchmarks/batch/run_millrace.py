@@ -4,6 +4,7 @@ Arguments: WORK KIND ROWS, and csv or parquet.
 """
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -33,17 +34,17 @@ from millrace.spec.data import ReadSpec
 schema = TableSchema.from_dict(json.loads((work / kind / "signature.json").read_text())["schema"])
 loaded = LoadedModel("bench", 1, OnnxModel.load((work / kind / "model.onnx").read_bytes(), schema), schema)
 bucket = work / "bucket"
-shutil.rmtree(bucket / "jobs", ignore_errors=True)
-shutil.rmtree(bucket / "scored", ignore_errors=True)
+# Of this process alone: another comparison may use the folder, and receipts of its job would be found instead.
+job_id = f"bench-{os.getpid()}"
 store: Any = FolderStore(bucket)
 key = f"score/bench/rows-{rows}.{source}"
 now = datetime.now(UTC)
 job = BatchJob(
-    job_id="bench",
+    job_id=job_id,
     model="bench",
     version=1,
     sources=(SourceObject(key=key, size=store.head(key).size),),
-    destination="scored/bench/bench/",
+    destination=f"scored/bench/{job_id}/",
     created_at=now,
 )
 
@@ -65,11 +66,13 @@ idle = memory_mb("VmRSS")
 wall, cpu = time.perf_counter(), time.process_time()
 plan_job(job, loaded, ReadSpec(), store, lanes=1)
 planned = time.process_time() - cpu
-for lane in json.loads(store.get("jobs/bench/lanes.json")):
+for lane in json.loads(store.get(f"jobs/{job_id}/lanes.json")):
     for part in lane["parts"]:
         score_planned(job, from_plain(PartPointer, part), loaded, store)
 manifest = finish_job(job, store, now=now)
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+for folder in (bucket / "jobs" / job_id, bucket / job.destination):
+    shutil.rmtree(folder)
 assert manifest.outcome == "complete", manifest.reasons
 assert manifest.rows == rows
 print(

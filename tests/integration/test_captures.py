@@ -23,7 +23,7 @@ from moto import mock_aws
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, PROJECT, Application, deploy
 from tests.log_filter import passing_lines
 from tests.registry_builders import point_alias
-from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
+from tests.serving_models import CHURN_RECORD, churn_background, churn_onnx, churn_schema, sha256, version_artifacts
 
 MODEL = "churn"
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
@@ -36,7 +36,7 @@ def entry(entry_id: str) -> LedgerEntry:
 
 def promote(version: int) -> None:
     """Register a version and make it the champion, as the pipeline does."""
-    artifacts = version_artifacts(churn_onnx(seed=version), churn_schema())
+    artifacts = version_artifacts(churn_onnx(seed=version), churn_schema(), churn_background())
     for name, body in artifacts.items():
         boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=version_key(MODEL, version, name), Body=body)
     hash_of_manifest = sha256(artifacts["manifest.json"])

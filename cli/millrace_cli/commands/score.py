@@ -46,6 +46,10 @@ def score(
         float | None,
         typer.Option(min=0.5, max=0.99, metavar="LEVEL", help="Write intervals or sets that hold the truth so often."),
     ] = None,
+    explain: Annotated[
+        bool | None,
+        typer.Option("--explain/--no-explain", help="Write by how much each feature moves a prediction."),
+    ] = None,
     output_format: Annotated[
         Literal["parquet", "csv"] | None, typer.Option("--format", help="Write this format (default: the spec's).")
     ] = None,
@@ -75,7 +79,8 @@ def score(
     target = session.target
     bucket, s3 = target.output("DataBucketName"), target.client("s3")
     check_target(to, bucket)
-    options = {"version": version, "alias": alias, "join": join, "interval": interval, "format": output_format}
+    options = {"version": version, "alias": alias, "join": join, "interval": interval, "explain": explain}
+    options |= {"format": output_format}
     with session.api() as api:
         api.get(f"/models/{model}")  # before gigabytes are sent
         key = put_source(s3, bucket, model, source, err)

@@ -48,6 +48,7 @@ class BatchJob(Document, frozen=True, kw_only=True, eq=False):
     format: OutputFormat = "parquet"
     join: bool = False  # the inputs' columns are in the results too
     interval: float | None = None  # level of intervals or prediction sets
+    explain: bool = False  # by how much each feature moves a prediction
     max_refused_share: float = MAX_REFUSED_SHARE
     created_at: datetime
     created_by: str = ""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
+from millrace.batch.explained_rows import check_explained_parts, most_explained_rows
 from millrace.batch.job import (
     MAX_LANE_PARTS,
     BatchJob,
@@ -84,7 +85,7 @@ def plan_job(
     InvalidInputError
         When a file is no table, lacks a column, or the results would lie among the sources.
     PayloadTooLargeError
-        When the job is too large, or a file that cannot be cut is.
+        When the job is too large, a file has more rows than it may explain, or one that cannot be cut is.
     """
     try:
         return load_plan(job.job_id, store)
@@ -117,10 +118,11 @@ def plan_parts(
     check_destination(job)
     if job.interval is not None:
         find_bounds(loaded, job.interval)
+    most_rows = most_explained_rows(loaded) if job.explain else None
     sources = list(_sources(job, store))
     if not sources:
         raise InvalidInputError(f"there is no file below {job.folder!r}: upload files first")
-    planner = _Planner(job, loaded.schema, read, store, limits)
+    planner = _Planner(job, loaded.schema, read, store, limits, most_rows)
     for place, source in enumerate(sources):
         planner.add(source, known=len(sources) <= MAX_KNOWN_FILES or place < CHECKED_FILES)
     parts = planner.finish()
@@ -132,6 +134,8 @@ def plan_parts(
             f"the job has {len(parts):,} parts, and {n_lanes:,} lanes take {n_lanes * MAX_LANE_PARTS:,}: score it as "
             "several jobs, or raise the stack's ScoringConcurrency"
         )
+    if job.explain:
+        check_explained_parts(parts, loaded, MAX_KNOWN_FILES)
     rows = [part.rows for part in parts]
     plan = Plan(
         job_id=job.job_id,
@@ -165,10 +169,12 @@ class _Planner:
     read: ReadSpec
     store: ObjectStore
     limits: UploadLimits
+    most_rows: int | None  # of small files that share a part
     parts: list[Part] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     _waiting: list[Piece] = field(default_factory=list)
     _waiting_bytes: int = 0
+    _waiting_rows: int = 0
     _cut_bytes: int = 0
 
     def add(self, source: SourceObject, *, known: bool) -> None:
@@ -185,7 +191,11 @@ class _Planner:
             for piece in pieces:
                 self._append((piece,))
             return
+        rows = sum(piece.rows or 0 for piece in pieces)
+        if self.most_rows is not None and self._waiting_rows + rows > self.most_rows:
+            self._flush()
         self._waiting.extend(pieces)
+        self._waiting_rows += rows
         self._waiting_bytes += source.size
         if self._waiting_bytes >= PART_BYTES or len(self._waiting) >= MAX_PART_FILES:
             self._flush()
@@ -199,7 +209,7 @@ class _Planner:
         if self._waiting:
             self._append(tuple(self._waiting))
             self._waiting.clear()
-            self._waiting_bytes = 0
+            self._waiting_bytes = self._waiting_rows = 0
 
     def _append(self, pieces: tuple[Piece, ...]) -> None:
         self.parts.append(Part(number=len(self.parts), pieces=pieces))

@@ -74,14 +74,17 @@ class ObjectRange(io.RawIOBase):
         super().close()
 
     def _request(self, number: int) -> "Future[bytes]":
-        if number not in self._requests:
+        future = self._requests.pop(number, None)
+        if future is None:
             begin = number * STREAMED_BYTES
             end = max(begin, min(begin + STREAMED_BYTES, self._size))
             call = (self._store, self._source, self._start + begin, self._start + end)
-            self._requests[number] = self._pool.submit(get_bytes, *call)
-            while len(self._requests) > _KEPT_REQUESTS:
-                del self._requests[min(self._requests)]
-        return self._requests[number]
+            future = self._pool.submit(get_bytes, *call)
+        # The last one comes last, and those that were not needed for longest go: also after a step far back.
+        self._requests[number] = future
+        while len(self._requests) > _KEPT_REQUESTS:
+            del self._requests[next(iter(self._requests))]
+        return future
 
 
 def stream_bytes(store: ObjectStore, source: SourceObject, start: int) -> Iterator[bytes]:

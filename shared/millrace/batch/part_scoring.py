@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
+from millrace.batch.explained_rows import RowExplainer
 from millrace.batch.job import BatchJob, Part, PartPointer, Piece, PredictionSummary, Receipt, RowError
 from millrace.batch.job_plan import load_plan
 from millrace.batch.object_bytes import ObjectRange, fetch
@@ -136,9 +137,11 @@ class _PartScorer:
     several: bool  # results name the file of each row
     folder: Path
     _counts: _RowCounts = field(default_factory=_RowCounts)
+    _explainer: RowExplainer | None = None
 
     def score(self) -> Receipt:
         columns = ResultColumns.of(self.job, self.loaded)
+        self._explainer = RowExplainer.of(self.loaded) if self.job.explain else None
         typer = build_typer(self.loaded.schema)
         path, key = self.folder / "results", self.job.destination + result_name(self.job, self.part.number)
         with ResultFile(path, self.job.format) as results:
@@ -212,6 +215,8 @@ class _PartScorer:
         errors = self._count(batch, piece, row, refused)
         self._counts.summaries.append(summarise(self.loaded, outputs, index))
         results = make.build(outputs, index)
+        if self._explainer is not None:
+            results |= self._explainer.explain(batch.columns, outputs.values, index)
         return self._framed(batch, piece, row, results, errors)
 
     def _count(self, batch: TypedBatch, piece: Piece, row: int, refused: list[RefusedValue]) -> pa.Array:

@@ -80,6 +80,7 @@ def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
         format=record.format,
         join=record.join,
         interval=record.interval,
+        explain=record.explain,
         max_refused_share=record.max_refused_share,
         created_at=record.requested_at,
         created_by=record.requested_by,

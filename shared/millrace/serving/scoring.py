@@ -144,14 +144,14 @@ def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "lis
     """Explain every prediction; None for rows without one. Raises ``InvalidInputError`` for too many rows."""
     from millrace.serving.explain import Explanation  # noqa: PLC0415 - few requests need it
 
-    explainer = loaded.built(_load_explainer)
+    explainer = loaded.built(load_explainer)
     explainer.check_cost(rows.n_rows)
     names = tuple(column.name for column in loaded.schema.features)
     found: list[Explanation | None] = [None] * (rows.n_rows + len(rows.bad_rows))
     for place, row in enumerate(rows.good_rows):
-        explained = _explained_output(loaded, scores, row)
-        if explained is not None:
-            label, prediction, output = explained
+        prediction = scores.probabilities[row] if scores.values is None else scores.values[row]
+        if prediction is not None:
+            label, prediction, output = explained_output(loaded, prediction)
             features = rows.features(place, place + 1)
             if len(features) > 1:  # few rows come all at once
                 features = features.take(np.array([place]))
@@ -160,7 +160,8 @@ def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "lis
     return found
 
 
-def _load_explainer(loaded: LoadedModel) -> "Explainer":
+def load_explainer(loaded: LoadedModel) -> "Explainer":
+    """Return what explains a version's predictions; ``InvalidInputError`` when it has no rows to compare with."""
     from millrace.serving.explain import Explainer, load_background  # noqa: PLC0415 - few requests need it
 
     if loaded.read_background is None:
@@ -169,17 +170,16 @@ def _load_explainer(loaded: LoadedModel) -> "Explainer":
     return Explainer(loaded.schema, load_background(loaded.read_background()))
 
 
-def _explained_output(loaded: LoadedModel, scores: Scores, row: int) -> "tuple[Any, float, Output] | None":
-    """Return the class to explain, its probability, and its function; None where nothing finite was predicted."""
-    if scores.values is not None:
-        value = scores.values[row]
-        return None if value is None else (None, value, loaded.onnx.run)
-    probabilities = scores.probabilities[row]
-    if probabilities is None:
-        return None
-    index = 1 if loaded.schema.task == "binary" else int(np.argmax(probabilities))
+def explained_output(loaded: LoadedModel, prediction: Any) -> "tuple[Any, float, Output]":
+    """Return the class to explain, its probability, and its function; of a regression None, the value, and the model's.
+
+    ``prediction`` holds the probabilities of a row, or its value.
+    """
+    if loaded.schema.task == "regression":
+        return None, prediction, loaded.onnx.run
+    index = 1 if loaded.schema.task == "binary" else int(np.argmax(prediction))
 
     def output(features: FeatureMatrix) -> npt.NDArray[np.float32]:
         return loaded.onnx.run(features)[:, index]
 
-    return loaded.labels[index], probabilities[index], output
+    return loaded.labels[index], prediction[index], output

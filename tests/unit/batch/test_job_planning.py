@@ -236,3 +236,43 @@ def test_a_plan_is_made_once():
     assert plan_job(job, churn_model(), ReadSpec(delimiter=";"), store, lanes=9) == first
     assert first.rows == 1
     assert job.created_at == NOW
+
+
+def explained_job(store: MemoryObjectStore, body: bytes, name: str = "rows.csv") -> BatchJob:
+    store.put(f"score/churn/{name}", body)
+    return new_job(store, f"score/churn/{name}", explain=True)
+
+
+def test_more_rows_than_a_file_may_have_to_be_explained_are_refused_with_their_limit(monkeypatch):
+    monkeypatch.setattr("millrace.batch.explained_rows.MAX_PART_EVALUATIONS", 576 * 3 + 575)
+    store, line = MemoryObjectStore("data"), f"{ROW}\n".encode()
+    assert plan(store, explained_job(store, FILE + 2 * line))[0].rows == 3
+    refused = explained_job(store, FILE + 3 * line)
+    with pytest.raises(PayloadTooLargeError, match=r"rows.csv has 4 rows, and .* at most 3, because one takes 576"):
+        plan(store, refused)
+    assert plan(store, new_job(store, "score/churn/rows.csv"))[0].rows == 4
+    for number, count in enumerate((1, 2, 1, 3, 1)):
+        store.put(f"score/churn/some/{number}.csv", f"{HEADER}\n".encode() + count * line)
+    _, parts = plan(store, new_job(store, folder="score/churn/some/", explain=True))
+    assert [part.rows for part in parts] == [3, 1, 3, 1]
+    _, parts = plan(store, new_job(store, folder="score/churn/some/"))
+    assert [part.rows for part in parts] == [8]
+
+
+def test_rows_to_explain_that_cannot_be_counted_are_refused_with_a_remedy(monkeypatch):
+    store = MemoryObjectStore("data")
+    archive = explained_job(store, gzip.compress(FILE), "rows.csv.gz")
+    with pytest.raises(InvalidInputError, match=r"rows.csv.gz cannot be counted beforehand, and .* 20 files"):
+        plan(store, archive)
+    monkeypatch.setattr("millrace.batch.job_planning.MAX_KNOWN_FILES", 1)
+    for number in range(4):
+        store.put(f"score/churn/many/{number}.csv", FILE)
+    with pytest.raises(InvalidInputError, match="at most 1 files"):
+        plan(store, new_job(store, folder="score/churn/many/", explain=True))
+
+
+def test_a_version_without_data_for_explanations_is_refused_before_files_are_read():
+    store = MemoryObjectStore("data")
+    job, bare = explained_job(store, b"no table"), replace(churn_model(), read_background=None)
+    with pytest.raises(InvalidInputError, match="without data for explanations: train it again"):
+        plan_parts(job, bare, ReadSpec(), store, lanes=1)

@@ -146,10 +146,10 @@ class TestFiles:
 
 class TestRequests:
     def test_it_names_a_version_or_an_alias_and_what_the_spec_leaves_out(self, world):
-        scoring = {"scoring": {"format": "csv", "join": True, "destination": "monthly"}}
+        scoring = {"scoring": {"format": "csv", "join": True, "explain": True, "destination": "monthly"}}
         world.registry.put_spec(MODEL, ModelSpec.parse(scoring))
         job = world.request(source="s3://data/score/churn/may/", version=2, join=False)
-        assert (job.version, job.alias, job.format, job.join) == (2, None, "csv", False)
+        assert (job.version, job.alias, job.format, job.join, job.explain) == (2, None, "csv", False, True)
         assert job.destination == f"scored/churn/monthly/{job.job_id}/"
         assert (job.requested_by, job.source) == ("ann", "score/churn/may/")
 

@@ -16,7 +16,7 @@ from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW
 from millrace.serving.request import RecordsTable, Request
 from millrace.serving.rows import RowReader
-from millrace.serving.scoring import Scores, score
+from millrace.serving.scoring import Scores, explain_scores, score
 
 from tests.batch_jobs import HEADER, churn_model, new_job, read_results, run_job, score_text
 from tests.fakes.memory_object_store import MemoryObjectStore
@@ -210,3 +210,32 @@ def test_files_of_every_format_are_as_requests_of_json(name, monkeypatch):
     assert manifest.outcome == "complete"
     assert (manifest.parts > 1) == (not name.endswith("gz"))
     assert_same(read_results(store, job), scores, loaded)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_explanations_are_those_of_requests(task, monkeypatch):
+    monkeypatch.setattr("millrace.batch.job_planning.PART_BYTES", 800)
+    monkeypatch.setattr("millrace.batch.object_bytes.STREAMED_BYTES", 300)
+    loaded, rows = churn_model(task), random_rows(60, remark=False)
+    header, _, records = as_csv(rows).partition("\n")
+    text = f"{header}\ntoo,short\n{records}"  # no request has such a row; the others have their places nevertheless
+    manifest, results = score_text(text, loaded=loaded, explain=True, max_refused_share=1.0)
+    assert manifest.parts > 2
+    expected: list = [None]
+    for start in (0, 2, 4, 6, 8):  # requests of few rows build their matrices otherwise than those of many
+        some = rows[start : start + 2] if start < 8 else rows[8:]
+        table = MLFLOW.parse(Request(as_csv(some).encode(), {"content-type": "text/csv"}, {}), loaded.schema, 99).table
+        typed = loaded.reader.read(table, partial=True)
+        expected += explain_scores(loaded, typed, score(loaded, typed))
+    assert 5 < sum(one is None for one in expected) < 30
+    for row, told in zip(results.to_pylist(), expected, strict=True):
+        found = {name.removeprefix("explanation_"): row[name] for name in row if name.startswith("explanation_")}
+        if told is None:
+            assert row["error"]
+            assert {row["base_value"], *found.values()} == {None}
+            continue
+        asked = told.to_dict()
+        assert found == asked["attributions"]
+        assert row["base_value"] == asked["base_value"]
+        of = row["prediction"] if told.label is None else row[f"probability_{told.label}".lower()]
+        assert row["base_value"] + sum(found.values()) == pytest.approx(of, abs=1e-6)

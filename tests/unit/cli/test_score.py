@@ -131,14 +131,16 @@ def table(tmp_path):
 
 class TestScore:
     def test_a_file_is_put_into_a_folder_of_its_own_and_then_requested(self, commands, table):
-        result = commands.run("score", "churn", table, "--alias", "challenger", "--join", "--format", "csv")
+        result = commands.run(
+            "score", "churn", table, "--alias", "challenger", "--join", "--explain", "--format", "csv"
+        )
 
         assert result.exit_code == 0, result.output
         [written] = commands.target.s3.written
         assert re.fullmatch(r"data/score/churn/may-2026-\d{8}T\d{6}-[0-9a-f]{6}/may-2026\.csv", written)
         [body] = commands.bodies
         assert body.pop("request_id")
-        expected = {"alias": "challenger", "join": True, "format": "csv", "reason": ""}
+        expected = {"alias": "challenger", "join": True, "explain": True, "format": "csv", "reason": ""}
         assert body == expected | {"source": written.removeprefix("data/")}
         assert "2 of 4 parts, about 500 of 1,000 rows" in result.output
         assert "1,000 rows, 3 refused, 2,000 rows a second of computing, about 0.0123 USD" in result.output
