@@ -144,6 +144,7 @@ def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any
             for finding in findings[:MAX_LISTED]
         ],
         "findings_left_out": max(0, len(findings) - MAX_LISTED),
+        "season": "possible" if any(finding.may_be_season for finding in findings) else None,
         "rows": _captured_prefixes(model, incident),
         "actions": list(incident.actions),
         "report": monitoring_key(model, "reports/latest.html"),
@@ -159,6 +160,8 @@ def describe_incident(model: str, incident: Incident) -> str:
     lines += [f"- {VERDICTS[finding.verdict].label}: {finding.message}" for finding in findings[:MAX_LISTED]]
     if len(findings) > MAX_LISTED:
         lines.append(f"- and {len(findings) - MAX_LISTED} more in the report")
+    if any(finding.may_be_season for finding in findings):
+        lines += ["", "Season: possible. The training data cannot tell it from drift."]
     lines += ["", f"Since {_format(incident.since)}; opened at {_format(incident.opened_at)}."]
     prefixes = _captured_prefixes(model, incident)
     lines += ["Captured rows:", *(f"  {prefix}" for prefix in prefixes)] if prefixes else []

@@ -7,6 +7,7 @@ of traffic or outcomes with the baselines of its verdict.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
@@ -22,8 +23,10 @@ from millrace.monitoring.drift import (
     compare_by_days,
     compare_column,
     compare_time_of_year,
+    describe_unseen_season,
     find_changed_correlations,
     find_drift,
+    find_seasonal_features,
     prediction_columns,
 )
 from millrace.monitoring.estimates import (
@@ -64,6 +67,8 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "BudgetExceeded": "the month's budget is spent",
     "BudgetAtRisk": "the month's budget is nearly spent, or will be",
 }
+#: Events of changes that come and go with hours, weekdays and seasons.
+SEASONAL_EVENTS: frozenset[EventType] = frozenset({"DriftDetected", "QualityDegraded"})
 Findings = list[WindowFinding]
 #: Compares earlier traffic with later traffic, with a share of the rule's threshold and at a false discovery rate.
 _Comparison = Callable[[Traffic, Traffic, float, float], Findings]
@@ -129,11 +134,13 @@ class TrafficWindow:
         *,
         daily_share: float | None = None,
         time_of_year: Callable[[Traffic], Findings | None] | None = None,
+        follows_inputs: bool = False,
         by_days: Callable[[Traffic], Findings] | None = None,
     ) -> Findings:
         """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges.
 
         With ``daily_share`` whole days are compared with training too, at that share of the threshold.
+        ``follows_inputs`` where every subject moves with the year if a feature does.
         """
         rate, seasonal = self.spec.false_discovery_rate, self.baselines.seasonal
         found = compare(baseline, self.traffic, 1.0, rate)
@@ -150,6 +157,9 @@ class TrafficWindow:
             if daily_share
             else None,
             time_of_year=time_of_year,
+            moves_with_year=lambda columns: bool(
+                self.seasonal if follows_inputs else self.seasonal.intersection(columns)
+            ),
             by_days=by_days,
         )
         return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
@@ -177,6 +187,11 @@ class TrafficWindow:
             time_of_year=self.time_of_year,
             by_days=by_days,
         )
+
+    @cached_property
+    def seasonal(self) -> frozenset[str]:
+        """Features that move with the time of the year in training."""
+        return find_seasonal_features(self.monitored.reference)
 
     @property
     def time_of_year(self) -> Callable[[Traffic], Findings] | None:
@@ -276,6 +291,7 @@ def _check_predictions(window: TrafficWindow) -> Findings:
         "prediction_drift",
         daily_share=rule.daily_share,
         time_of_year=window.inputs_at_time_of_year,
+        follows_inputs=True,
     )
 
 
@@ -486,6 +502,19 @@ def evaluate_outcomes(
     window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None, recent)
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
+
+
+def note_unseen_season(
+    findings: Findings, monitored: MonitoredVersion, spec: MonitoringSpec, now: datetime
+) -> Findings:
+    """Return the findings; breaches say that it may be the season where training has none of this time of the year."""
+    reason = "" if spec.seasonality == "off" else describe_unseen_season(monitored.reference, now)
+    return [
+        finding.with_possible_season(reason)
+        if reason and finding.status == "breach" and VERDICTS[finding.verdict].event in SEASONAL_EVENTS
+        else finding
+        for finding in findings
+    ]
 
 
 def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ...]:
