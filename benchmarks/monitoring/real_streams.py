@@ -55,9 +55,11 @@ class Told:
             incident = transition.incident
             if transition.step == "opened":
                 keys = [key for key, active in incident.findings.items() if not active.quiet_windows]
-                may_be_season = any(incident.findings[key].finding.may_be_season for key in keys)
-                self.seasonal += [since] if may_be_season and since > WEEK else []
-                self.opened.append((since, incident.event, ", ".join(keys[:4]) + may_be_season * "; season: possible"))
+                may_be_seasonal = any(incident.findings[key].finding.may_be_seasonal for key in keys)
+                self.seasonal += [since] if may_be_seasonal and since > WEEK else []
+                self.opened.append(
+                    (since, incident.event, ", ".join(keys[:4]) + may_be_seasonal * "; season: possible")
+                )
             elif transition.step == "resolved":
                 self.resolved.append((since, incident.event))
 

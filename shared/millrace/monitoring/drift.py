@@ -263,11 +263,11 @@ def compare_time_of_year(
 
 
 #: Half a month: dates so near have the same season.
-_SAME_SEASON = 0.5
+_NEAR_MONTHS = 0.5
 _MONTHS, _DAYS = 12.0, 365.2425
 
 
-def describe_unseen_season(reference: Reference, at: datetime) -> str:
+def describe_unseen_time_of_year(reference: Reference, at: datetime) -> str:
     """Return the statement that training has no rows of the time of the year; empty where it has, or has no date."""
     bins = reference.bins.items()
     dates = [name for name, own in bins if isinstance(own, NumberBins) and own.is_date]
@@ -280,7 +280,7 @@ def describe_unseen_season(reference: Reference, at: datetime) -> str:
     if dated.high - dated.low >= _DAYS * DAY.total_seconds():
         return ""
     since = (float(part_of_year(np.array(at.timestamp()))) - first) % PARTS_OF_YEAR
-    half_months = _SAME_SEASON * PARTS_OF_YEAR / _MONTHS
+    half_months = _NEAR_MONTHS * PARTS_OF_YEAR / _MONTHS
     if since <= span + half_months or since >= PARTS_OF_YEAR - half_months:
         return ""
     share = span / PARTS_OF_YEAR

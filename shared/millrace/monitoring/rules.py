@@ -23,7 +23,7 @@ from millrace.monitoring.drift import (
     compare_by_days,
     compare_column,
     compare_time_of_year,
-    describe_unseen_season,
+    describe_unseen_time_of_year,
     find_changed_correlations,
     find_drift,
     find_seasonal_features,
@@ -504,13 +504,13 @@ def evaluate_outcomes(
     return [finding for check in checks if check for finding in check(window)]
 
 
-def note_unseen_season(
+def note_unseen_time_of_year(
     findings: Findings, monitored: MonitoredVersion, spec: MonitoringSpec, now: datetime
 ) -> Findings:
     """Return the findings; breaches say that it may be the season where training has none of this time of the year."""
-    reason = "" if spec.seasonality == "off" else describe_unseen_season(monitored.reference, now)
+    reason = "" if spec.seasonality == "off" else describe_unseen_time_of_year(monitored.reference, now)
     return [
-        finding.with_possible_season(reason)
+        finding.with_seasonal_reason(reason)
         if reason and finding.status == "breach" and VERDICTS[finding.verdict].event in SEASONAL_EVENTS
         else finding
         for finding in findings

@@ -363,7 +363,7 @@ class _Explanations:
             return "as seven days may differ from training by chance"
         return "as in training at this time of the year" if is_like and _holds(self._of_year(), subject) else ""
 
-    def may_be_season(self, finding: WindowFinding) -> bool:
+    def may_be_seasonal(self, finding: WindowFinding) -> bool:
         """Return True for what moves with the year and is, over the week, as in training at this time of it."""
         columns = finding.details.get("columns", (finding.subject,))
         return self._compare.moves_with_year(columns) and _holds(self._of_year(), finding.subject)
@@ -428,8 +428,8 @@ def _evaluate(
         if not reason:
             is_known = not in_clock or explained.of_week() is not None
             evaluated = breach if is_known else _postpone(breach, explained)
-            if is_known and explained.may_be_season(breach):
-                evaluated = breach.with_possible_season(_WEEK_OF_YEAR)
+            if is_known and explained.may_be_seasonal(breach):
+                evaluated = breach.with_seasonal_reason(_WEEK_OF_YEAR)
             break
         reasons.append(reason)
     else:

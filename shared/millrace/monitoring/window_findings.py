@@ -30,15 +30,15 @@ class WindowFinding:
         return f"{self.verdict}:{self.subject}"
 
     @property
-    def may_be_season(self) -> bool:
+    def may_be_seasonal(self) -> bool:
         """True for a breach that the season may explain, and of which the training data cannot say."""
-        return bool(self.details.get("possible_season"))
+        return bool(self.details.get("seasonal_reason"))
 
-    def with_possible_season(self, reason: str) -> "WindowFinding":
+    def with_seasonal_reason(self, reason: str) -> "WindowFinding":
         """Return the finding with the statement, and the reason, that it may be the season; an earlier one stays."""
-        if self.may_be_season:
+        if self.may_be_seasonal:
             return self
-        details = {**self.details, "possible_season": reason}
+        details = {**self.details, "seasonal_reason": reason}
         return replace(self, message=f"{self.message}; it may be the season: {reason}", details=details)
 
 

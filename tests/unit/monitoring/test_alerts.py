@@ -124,7 +124,7 @@ def test_an_incident_that_ended_is_followed_for_a_day(world):
 def test_an_alert_says_where_it_may_be_the_season(reason):
     found = WindowFinding("feature_drift", "temperature", "breach", "it is colder")
     if reason:
-        found = found.with_possible_season(reason)
+        found = found.with_seasonal_reason(reason)
     incident = Incident(
         incident_id=INCIDENT,
         event="DriftDetected",
@@ -138,3 +138,7 @@ def test_an_alert_says_where_it_may_be_the_season(reason):
     assert alert.detail["reason"] == message, "the cause of a training run has it too"
     assert alert.detail["season"] == ("possible" if reason else None)
     assert ("Season: possible." in alert.text) == bool(reason)
+    first = ActiveFinding(finding=WindowFinding("skew", "other", "breach", "it differs"), since=NOW)
+    both = structs.replace(incident, findings={"skew:other": first, **incident.findings})
+    detail = make_alert(MODEL, Transition("opened", both), NOW).detail
+    assert detail["reason"] == f"it differs; and 1 more{'; season: possible' if reason else ''}"

@@ -8,7 +8,7 @@ from millrace.data.reference import describe_reference
 from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import Reference, ReferenceDocument, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.rules import evaluate_traffic, note_unseen_season
+from millrace.monitoring.rules import evaluate_traffic, note_unseen_time_of_year
 from millrace.monitoring.seasonality import (
     DailyRange,
     DailyRanges,
@@ -334,7 +334,7 @@ def test_hours_of_a_week_that_is_as_at_the_time_of_the_year_may_be_the_season():
     temperature, other = found["feature_drift:temperature"], found["feature_drift:other"]
     assert temperature.status == other.status == "breach"
     assert "it may be the season: over the week" in temperature.message
-    assert not other.may_be_season
+    assert not other.may_be_seasonal
 
 
 def dated(first, days, *, rows=400):
@@ -355,6 +355,7 @@ def dated(first, days, *, rows=400):
         (0, 120, 10, "4 months"),
         (0, 120, 3, ""),  # A year later
         (0, 120, 5, ""),  # Half a month later
+        (103, 120, 4, ""),  # Four days before
         (300, 120, 1, ""),  # Over the turn of the year
         (300, 120, 7, "4 months"),
         (0, 20, 6, "20 days"),
@@ -368,11 +369,11 @@ def test_a_time_of_the_year_that_training_has_not_is_said_to_be_one(first, days,
     verdicts = ("feature_drift", "feature_drift", "live_quality", "data_quality")
     found = [WindowFinding(name, "other", status, "it") for name, status in zip(verdicts, statuses, strict=True)]
     now = datetime(2027, month, 10, tzinfo=UTC)
-    noted = note_unseen_season(found, monitored, MonitoringSpec(), now)
+    noted = note_unseen_time_of_year(found, monitored, MonitoringSpec(), now)
     reason = f"it; it may be the season: training has {length} of a year, and none of this time of it"
     assert [one.message for one in noted] == ([reason, "it", reason, "it"] if length else ["it"] * 4)
-    assert [one.may_be_season for one in noted] == ([True, False, True, False] if length else [False] * 4)
-    assert note_unseen_season(found, monitored, MonitoringSpec(seasonality="off"), now) == found
+    assert [one.may_be_seasonal for one in noted] == ([True, False, True, False] if length else [False] * 4)
+    assert note_unseen_time_of_year(found, monitored, MonitoringSpec(seasonality="off"), now) == found
 
 
 @pytest.mark.parametrize("changes", [{}, {"age_shift": 2.5}, {"age_shift": 9.0}])
