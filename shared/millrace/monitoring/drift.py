@@ -219,13 +219,37 @@ _ROOM_IN_YEAR = 2.0
 _YEAR_SHARE = 0.5
 #: Least share that makes its changes possibly those of a season.
 _SEASONAL_SHARE = 0.1
+#: Years of training that show how much years differ.
+_ENOUGH_YEARS = 3
 
 
-def find_seasonal_features(reference: Reference) -> frozenset[str]:
-    """Return the features that move with the time of the year in training; none where training has no year."""
-    times = reference.times_of_year
-    shares = {name: _year_share(counts) for name, counts in times.columns.items()} if times else {}
-    return frozenset(name for name, share in shares.items() if share >= _SEASONAL_SHARE)
+def find_seasonal_features(reference: Reference, present: TableHistogram, at: datetime) -> dict[str, str]:
+    """Return the features whose changes may be those between years, with the reason.
+
+    They move with the time of the year, and have values that training had near it. There are none where training has no
+    year, or so many that they show how much years differ.
+    """
+    times, position = reference.times_of_year, float(part_of_year(np.array(at.timestamp())))
+    if times is None:
+        return {}
+    dated = reference.training.columns[times.date]
+    years = max(1, round((dated.high - dated.low) / (_DAYS * DAY.total_seconds())))
+    if years >= _ENOUGH_YEARS:
+        return {}
+    number = "one year does" if years == 1 else "two years do"
+    reason = f"it has values that training had at this time of the year, and {number} not show how much years differ"
+    return {
+        name: reason
+        for name, by_part in times.columns.items()
+        if _year_share(by_part) >= _SEASONAL_SHARE
+        and _unknown_share(times.near(name, position)[1], reference.bins[name], present.columns[name])
+        <= _UNKNOWN_AT_THE_TIME
+    }
+
+
+def _unknown_share(near: Counts, bins: Bins, present: ColumnHistogram) -> float:
+    counts = comparable_counts(bins, present.counts)
+    return float(counts[near == 0].sum()) / max(1.0, float(counts.sum()))
 
 
 def _year_share(by_part: npt.NDArray[Any]) -> float:
@@ -250,7 +274,7 @@ def compare_time_of_year(
         counts = comparable_counts(reference.bins[name], present.columns[name].counts)
         weighted, near = times.near(name, position)
         if _year_share(by_part) >= _YEAR_SHARE:
-            unknown = float(counts[near == 0].sum()) / max(1.0, float(counts.sum())) > _UNKNOWN_AT_THE_TIME
+            unknown = _unknown_share(near, reference.bins[name], present.columns[name]) > _UNKNOWN_AT_THE_TIME
             distance = Distance(1.0, 1.0, 0.0) if unknown else Distance(0.0, 0.0, 1.0)
         else:
             # A holiday is rare in its half month, and one in the months around.

@@ -14,6 +14,7 @@ from typing import Literal
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
+from millrace.histograms.tables import TableHistogram
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.coverage import evaluate_coverage
@@ -134,13 +135,11 @@ class TrafficWindow:
         *,
         daily_share: float | None = None,
         time_of_year: Callable[[Traffic], Findings | None] | None = None,
-        follows_inputs: bool = False,
         by_days: Callable[[Traffic], Findings] | None = None,
     ) -> Findings:
         """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges.
 
         With ``daily_share`` whole days are compared with training too, at that share of the threshold.
-        ``follows_inputs`` where every subject moves with the year if a feature does.
         """
         rate, seasonal = self.spec.false_discovery_rate, self.baselines.seasonal
         found = compare(baseline, self.traffic, 1.0, rate)
@@ -157,9 +156,6 @@ class TrafficWindow:
             if daily_share
             else None,
             time_of_year=time_of_year,
-            moves_with_year=lambda columns: bool(
-                self.seasonal if follows_inputs else self.seasonal.intersection(columns)
-            ),
             by_days=by_days,
         )
         return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
@@ -187,11 +183,6 @@ class TrafficWindow:
             time_of_year=self.time_of_year,
             by_days=by_days,
         )
-
-    @cached_property
-    def seasonal(self) -> frozenset[str]:
-        """Features that move with the time of the year in training."""
-        return find_seasonal_features(self.monitored.reference)
 
     @property
     def time_of_year(self) -> Callable[[Traffic], Findings] | None:
@@ -291,7 +282,6 @@ def _check_predictions(window: TrafficWindow) -> Findings:
         "prediction_drift",
         daily_share=rule.daily_share,
         time_of_year=window.inputs_at_time_of_year,
-        follows_inputs=True,
     )
 
 
@@ -504,17 +494,33 @@ def evaluate_outcomes(
     return [finding for check in checks if check for finding in check(window)]
 
 
-def note_unseen_time_of_year(
-    findings: Findings, monitored: MonitoredVersion, spec: MonitoringSpec, now: datetime
+def note_seasonal(
+    findings: Findings,
+    monitored: MonitoredVersion,
+    spec: MonitoringSpec,
+    now: datetime,
+    features: TableHistogram | None = None,
 ) -> Findings:
-    """Return the findings; breaches say that it may be the season where training has none of this time of the year."""
-    reason = "" if spec.seasonality == "off" else describe_unseen_time_of_year(monitored.reference, now)
-    return [
-        finding.with_seasonal_reason(reason)
-        if reason and finding.status == "breach" and VERDICTS[finding.verdict].event in SEASONAL_EVENTS
-        else finding
-        for finding in findings
-    ]
+    """Return the findings; breaches say that they may be seasonal where training does not show whether they are.
+
+    ``features`` are those of a window of traffic, whose predictions may be seasonal if all drifted features may be.
+    """
+    reference = monitored.reference
+    if spec.seasonality == "off":
+        return findings
+    unseen = describe_unseen_time_of_year(reference, now)
+    known = find_seasonal_features(reference, features, now) if features and not unseen else {}
+    drifted = {one.subject for one in findings if one.status == "breach" and one.subject in reference.bins}
+    of_predictions = known[min(drifted)] if drifted and drifted <= known.keys() else ""
+
+    def note(finding: WindowFinding) -> WindowFinding:
+        if finding.status != "breach" or VERDICTS[finding.verdict].event not in SEASONAL_EVENTS:
+            return finding
+        own = of_predictions if finding.verdict == "prediction_drift" else known.get(finding.subject, "")
+        reason = unseen or own
+        return finding.with_seasonal_reason(reason) if reason else finding
+
+    return [note(finding) for finding in findings]
 
 
 def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ...]:

@@ -274,8 +274,6 @@ class SeasonalComparisons:
     #: Of a week with training's rows of the same time of the year; None where training has no year, or no subject is
     #: as it was then.
     time_of_year: Callable[[Traffic], Sequence[WindowFinding] | None] | None = None
-    #: True for columns of which one at least moves with the time of the year in training.
-    moves_with_year: Callable[[Sequence[str]], bool] = lambda _columns: False
     #: Of a week with training, as a sample of seven days; None where no subject is a matter of the day.
     by_days: Callable[[Traffic], Sequence[WindowFinding]] | None = None
 
@@ -363,11 +361,6 @@ class _Explanations:
             return "as seven days may differ from training by chance"
         return "as in training at this time of the year" if is_like and _holds(self._of_year(), subject) else ""
 
-    def may_be_seasonal(self, finding: WindowFinding) -> bool:
-        """Return True for what moves with the year and is, over the week, as in training at this time of it."""
-        columns = finding.details.get("columns", (finding.subject,))
-        return self._compare.moves_with_year(columns) and _holds(self._of_year(), finding.subject)
-
     def distance_from_like(self, subject: str) -> float | None:
         """Return the size of a change from the same hours of earlier days, where there is one."""
         found = (self.breaches_like("day") or {}).get(subject)
@@ -428,8 +421,6 @@ def _evaluate(
         if not reason:
             is_known = not in_clock or explained.of_week() is not None
             evaluated = breach if is_known else _postpone(breach, explained)
-            if is_known and explained.may_be_seasonal(breach):
-                evaluated = breach.with_seasonal_reason(_WEEK_OF_YEAR)
             break
         reasons.append(reason)
     else:
@@ -454,8 +445,6 @@ def _postpone(finding: WindowFinding, explained: _Explanations) -> WindowFinding
     return replace(finding, status="unknown", message=message)
 
 
-#: Reason for a change that may be the season's, and is not like earlier hours and days.
-_WEEK_OF_YEAR = "over the week that ends with the window it is as in training at this time of the year"
 #: Reason of a suppression by an earlier version's range; it is not learnt, or a drift would suppress itself.
 _AS_BEFORE = "within the daily range of the version before"
 

@@ -35,9 +35,7 @@ class WindowFinding:
         return bool(self.details.get("seasonal_reason"))
 
     def with_seasonal_reason(self, reason: str) -> "WindowFinding":
-        """Return the finding with the statement, and the reason, that it may be the season; an earlier one stays."""
-        if self.may_be_seasonal:
-            return self
+        """Return the finding with the statement, and the reason, that it may be the season."""
         details = {**self.details, "seasonal_reason": reason}
         return replace(self, message=f"{self.message}; it may be the season: {reason}", details=details)
 

@@ -36,7 +36,7 @@ from millrace.monitoring.rules import (
     evaluate_outcomes,
     evaluate_traffic,
     input_findings,
-    note_unseen_time_of_year,
+    note_seasonal,
     range_scope,
     rows_needed,
 )
@@ -180,7 +180,7 @@ def close_traffic_window(
         return history, None
     history, baselines = _find_baselines(context, history, window, total)
     findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
-    findings = note_unseen_time_of_year(findings, monitored, spec, context.now)
+    findings = note_seasonal(findings, monitored, spec, context.now, window.traffic.features)
     key = _store_traffic(context, window.traffic, f"{window.end:%Y%m%dT%H%M%S}")
     rows = window.traffic.features.rows
     breaches = [finding for finding in findings if finding.status == "breach"]
@@ -372,7 +372,7 @@ def close_outcome_window(
         earlier: tuple[PooledWindow | QualityRecord, ...] = (*history.pooled, *history.quality)
         recent = RecentOutcomes(record, earlier, [one.counts for one in earlier])
         findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
-        findings = note_unseen_time_of_year(findings, monitored, spec, context.now)
+        findings = note_seasonal(findings, monitored, spec, context.now)
     quality = (*(_without_old_counts(one, record) for one in history.quality), record)
     left = [(one, one.counts) for one in quality[:-MAX_HISTORY]]
     history = replace(

@@ -8,7 +8,7 @@ from millrace.data.reference import describe_reference
 from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import Reference, ReferenceDocument, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.rules import evaluate_traffic, note_unseen_time_of_year
+from millrace.monitoring.rules import evaluate_traffic, note_seasonal
 from millrace.monitoring.seasonality import (
     DailyRange,
     DailyRanges,
@@ -318,23 +318,36 @@ def test_training_of_a_whole_year_knows_the_time_of_the_year(with_date, summer, 
     assert ("at this time of the year" in found.message) == (status == "ok")
 
 
-def test_hours_of_a_week_that_is_as_at_the_time_of_the_year_may_be_the_season():
-    """A warm afternoon in May: what does not move with the year is no season's."""
+@pytest.mark.parametrize(
+    ("years", "warmer", "expected"),
+    [
+        (1, 0.3, {"temperature", "predicted label"}),
+        (2, 0.3, {"temperature", "predicted label"}),
+        (3, 0.3, set()),
+        (1, 2.4, set()),  # As half a year later
+    ],
+)
+def test_a_change_between_years_may_be_the_season(years, warmer, expected):
+    """One or two years do not show how much years differ; what does not move with the year is no season's."""
     columns = [Column("at", "datetime"), Column("temperature", "number"), Column("other", "number")]
     target = Column("target", "category", role="target", categories=CLASSES)
     schema = TableSchema(columns=(*columns, target), task="binary", classes=CLASSES)
-    trained = make_year(4_000, np.random.default_rng(1).uniform(0, 365, 4_000), 2)
-    document = describe_reference(schema, trained, np.arange(4_000) % 2)
-
-    def rows(number):
-        found, moved = make_year(80, 365 + 123 + number / 24, number), number >= 24 * 8 - 10
-        return found | {name: found[name] + 0.7 * moved for name in ("temperature", "other")}
-
-    found = judge_eight_days(document, schema, rows)
-    temperature, other = found["feature_drift:temperature"], found["feature_drift:other"]
-    assert temperature.status == other.status == "breach"
-    assert "it may be the season: over the week" in temperature.message
-    assert not other.may_be_seasonal
+    trained = make_year(4_000, np.random.default_rng(1).uniform(0, 365 * years, 4_000), 2)
+    reference = Reference.build(describe_reference(schema, trained, np.arange(4_000) % 2), schema)
+    days = 365 * 4 + 123 + np.random.default_rng(3).uniform(0, 0.4, 400)
+    rows = make_year(400, days, 5)
+    rows["temperature"] = np.full(400, np.median(rows["temperature"]) + warmer)
+    present = count_in_bins(rows, 400, reference.bins, reference.plan)
+    subjects = ("temperature", "predicted label", "temperature and other")
+    verdicts = ("feature_drift", "prediction_drift", "dependence")
+    found = [WindowFinding(name, subject, "breach", "it") for name, subject in zip(verdicts, subjects, strict=True)]
+    now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=float(np.median(rows["at"].astype(np.int64))) / 86_400e6)
+    monitored = MonitoredVersion("binary", CLASSES, reference)
+    noted = note_seasonal(found, monitored, MonitoringSpec(), now, present)
+    assert {one.subject for one in noted if one.may_be_seasonal} == expected
+    other = WindowFinding("feature_drift", "other", "breach", "it")
+    noted = note_seasonal([*found, other], monitored, MonitoringSpec(), now, present)
+    assert {one.subject for one in noted if one.may_be_seasonal} == expected - {"predicted label"}
 
 
 def dated(first, days, *, rows=400):
@@ -369,11 +382,11 @@ def test_a_time_of_the_year_that_training_has_not_is_said_to_be_one(first, days,
     verdicts = ("feature_drift", "feature_drift", "live_quality", "data_quality")
     found = [WindowFinding(name, "other", status, "it") for name, status in zip(verdicts, statuses, strict=True)]
     now = datetime(2027, month, 10, tzinfo=UTC)
-    noted = note_unseen_time_of_year(found, monitored, MonitoringSpec(), now)
+    noted = note_seasonal(found, monitored, MonitoringSpec(), now)
     reason = f"it; it may be the season: training has {length} of a year, and none of this time of it"
     assert [one.message for one in noted] == ([reason, "it", reason, "it"] if length else ["it"] * 4)
     assert [one.may_be_seasonal for one in noted] == ([True, False, True, False] if length else [False] * 4)
-    assert note_unseen_time_of_year(found, monitored, MonitoringSpec(seasonality="off"), now) == found
+    assert note_seasonal(found, monitored, MonitoringSpec(seasonality="off"), now) == found
 
 
 @pytest.mark.parametrize("changes", [{}, {"age_shift": 2.5}, {"age_shift": 9.0}])
