@@ -247,7 +247,7 @@ def find_seasonal_features(reference: Reference, present: TableHistogram, at: da
     }
 
 
-def _unknown_share(near: Counts, bins: Bins, present: ColumnHistogram) -> float:
+def _unknown_share(near: npt.NDArray[Any], bins: Bins, present: ColumnHistogram) -> float:
     counts = comparable_counts(bins, present.counts)
     return float(counts[near == 0].sum()) / max(1.0, float(counts.sum()))
 
