@@ -40,6 +40,7 @@ class Told:
     """The alerts of one stream, and the windows in breach by subject."""
 
     opened: list[tuple[timedelta, str, str]] = field(default_factory=list)  # since the begin; event; first subject
+    seasonal: list[timedelta] = field(default_factory=list)  # alerts after the first week that say "season: possible"
     resolved: list[tuple[timedelta, str]] = field(default_factory=list)
     windows: Counter[str] = field(default_factory=Counter)
     breaches: Counter[str] = field(default_factory=Counter)  # after the first week, by key
@@ -54,7 +55,11 @@ class Told:
             incident = transition.incident
             if transition.step == "opened":
                 keys = [key for key, active in incident.findings.items() if not active.quiet_windows]
-                self.opened.append((since, incident.event, ", ".join(keys[:4])))
+                may_be_seasonal = any(incident.findings[key].finding.may_be_seasonal for key in keys)
+                self.seasonal += [since] if may_be_seasonal and since > WEEK else []
+                self.opened.append(
+                    (since, incident.event, ", ".join(keys[:4]) + may_be_seasonal * "; season: possible")
+                )
             elif transition.step == "resolved":
                 self.resolved.append((since, incident.event))
 
@@ -93,9 +98,9 @@ def main(chosen: argparse.Namespace) -> None:
     print(
         "| stream | rows an hour | days | seed | windows (outcomes) | alerts in week 1 |"
         " later, of inputs or predictions | most in 30 days |"
-        " later, of quality | most in 30 days | all-clears | open at the end, days |"
+        " later, of quality | most in 30 days | of the later ones say season | all-clears | open at the end, days |"
     )
-    print("|---|" + "---|" * 11)
+    print("|---|" + "---|" * 12)
     for rate in chosen.rows_per_hour:
         for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
             told = measure(bike, chosen, rate, seed)
@@ -105,7 +110,7 @@ def main(chosen: argparse.Namespace) -> None:
             windows_text = f"{told.windows['traffic']:,} ({told.windows['outcomes']:,})"
             print(
                 f"| {chosen.stream} | {rate:,} | {chosen.days} | {seed} | {windows_text} | {first} |"
-                f" {' | '.join(cells)} | {len(told.resolved)} | {still} |",
+                f" {' | '.join(cells)} | {len(told.seasonal)} | {len(told.resolved)} | {still} |",
                 flush=True,
             )
             if chosen.verbose:

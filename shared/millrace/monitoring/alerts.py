@@ -126,6 +126,9 @@ def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any
     findings = [active.finding for active in incident.findings.values()]
     listed = ("verdict", "subject", "message", "measure", "value", "threshold", "rows")
     more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
+    may_be_seasonal = any(finding.may_be_seasonal for finding in findings)
+    if may_be_seasonal and not findings[0].may_be_seasonal:
+        more += "; season: possible"
     return {
         "event_version": EVENT_VERSION,
         "event_id": alert_id,
@@ -144,6 +147,7 @@ def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any
             for finding in findings[:MAX_LISTED]
         ],
         "findings_left_out": max(0, len(findings) - MAX_LISTED),
+        "season": "possible" if may_be_seasonal else None,
         "rows": _captured_prefixes(model, incident),
         "actions": list(incident.actions),
         "report": monitoring_key(model, "reports/latest.html"),
@@ -159,6 +163,8 @@ def describe_incident(model: str, incident: Incident) -> str:
     lines += [f"- {VERDICTS[finding.verdict].label}: {finding.message}" for finding in findings[:MAX_LISTED]]
     if len(findings) > MAX_LISTED:
         lines.append(f"- and {len(findings) - MAX_LISTED} more in the report")
+    if any(finding.may_be_seasonal for finding in findings):
+        lines += ["", "Season: possible. The training data cannot separate it from drift."]
     lines += ["", f"Since {_format(incident.since)}; opened at {_format(incident.opened_at)}."]
     prefixes = _captured_prefixes(model, incident)
     lines += ["Captured rows:", *(f"  {prefix}" for prefix in prefixes)] if prefixes else []

@@ -16,9 +16,16 @@ import numpy.typing as npt
 
 from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
-from millrace.histograms.tables import ColumnHistogram, Reference, TableHistogram, comparable_counts, part_of_year
+from millrace.histograms.tables import (
+    PARTS_OF_YEAR,
+    ColumnHistogram,
+    Reference,
+    TableHistogram,
+    comparable_counts,
+    part_of_year,
+)
 from millrace.monitoring.context import MonitoredVersion
-from millrace.monitoring.seasonality import impurity
+from millrace.monitoring.seasonality import DAY, impurity
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.quantities import format_number
 from millrace.spec.data import MODERATE_SHIFT
@@ -210,6 +217,46 @@ _UNKNOWN_AT_THE_TIME = 0.01
 _ROOM_IN_YEAR = 2.0
 #: Least share of a feature's impurity between times of the year that makes it one of the year.
 _YEAR_SHARE = 0.5
+#: Least share that makes its changes possibly those of a season.
+_SEASONAL_SHARE = 0.1
+#: Years of training that show how much years differ.
+_ENOUGH_YEARS = 3
+
+
+def find_seasonal_features(reference: Reference, present: TableHistogram, at: datetime) -> dict[str, str]:
+    """Return the features whose changes may be those between years, with the reason.
+
+    They move with the time of the year, and have values that training had near it. There are none where training has no
+    year, or so many that they show how much years differ.
+    """
+    times, position = reference.times_of_year, float(part_of_year(np.array(at.timestamp())))
+    if times is None:
+        return {}
+    dated = reference.training.columns[times.date]
+    years = max(1, round((dated.high - dated.low) / (_DAYS * DAY.total_seconds())))
+    if years >= _ENOUGH_YEARS:
+        return {}
+    number = "one year does" if years == 1 else "two years do"
+    reason = f"it has values that training had at this time of the year, and {number} not show how much years differ"
+    return {
+        name: reason
+        for name, by_part in times.columns.items()
+        if _year_share(by_part) >= _SEASONAL_SHARE
+        and _unknown_share(times.near(name, position)[1], reference.bins[name], present.columns[name])
+        <= _UNKNOWN_AT_THE_TIME
+    }
+
+
+def _unknown_share(near: npt.NDArray[Any], bins: Bins, present: ColumnHistogram) -> float:
+    counts = comparable_counts(bins, present.counts)
+    return float(counts[near == 0].sum()) / max(1.0, float(counts.sum()))
+
+
+def _year_share(by_part: npt.NDArray[Any]) -> float:
+    """Return the share of impurity between times of the year (Goodman and Kruskal's tau)."""
+    whole = impurity(by_part.sum(axis=0))
+    within = sum(float(own.sum()) * impurity(own) for own in by_part) / max(1.0, float(by_part.sum()))
+    return 1.0 - within / whole if whole > 0 else 0.0
 
 
 def compare_time_of_year(
@@ -226,10 +273,8 @@ def compare_time_of_year(
     for name, by_part in times.columns.items():
         counts = comparable_counts(reference.bins[name], present.columns[name].counts)
         weighted, near = times.near(name, position)
-        whole = impurity(by_part.sum(axis=0))
-        within = sum(float(own.sum()) * impurity(own) for own in by_part) / max(1.0, float(by_part.sum()))
-        if whole > 0 and 1.0 - within / whole >= _YEAR_SHARE:
-            unknown = float(counts[near == 0].sum()) / max(1.0, float(counts.sum())) > _UNKNOWN_AT_THE_TIME
+        if _year_share(by_part) >= _YEAR_SHARE:
+            unknown = _unknown_share(near, reference.bins[name], present.columns[name]) > _UNKNOWN_AT_THE_TIME
             distance = Distance(1.0, 1.0, 0.0) if unknown else Distance(0.0, 0.0, 1.0)
         else:
             # A holiday is rare in its half month, and one in the months around.
@@ -239,6 +284,32 @@ def compare_time_of_year(
         drifts.append(ColumnDrift(name, {"psi": distance}, int(counts.sum())))
     by_index = rule.model_copy(update={"measure": "psi", "threshold": _ROOM_IN_YEAR * MODERATE_SHIFT})
     return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training at this time of the year")
+
+
+#: Half a month: dates so near have the same season.
+_NEAR_MONTHS = 0.5
+_MONTHS, _DAYS = 12.0, 365.2425
+
+
+def describe_unseen_time_of_year(reference: Reference, at: datetime) -> str:
+    """Return the statement that training has no rows of the time of the year; empty where it has, or has no date."""
+    bins = reference.bins.items()
+    dates = [name for name, own in bins if isinstance(own, NumberBins) and own.is_date]
+    columns = [column for name in dates if (column := reference.training.columns[name]).known]
+    if reference.times_of_year is not None or not columns:
+        return ""
+    # The latest date is when a row was made; others, such as a birthday, may be of any time.
+    dated = max(columns, key=lambda column: column.high)
+    first, span = (float(part_of_year(np.array(one))) for one in (dated.low, dated.high - dated.low))
+    if dated.high - dated.low >= _DAYS * DAY.total_seconds():
+        return ""
+    since = (float(part_of_year(np.array(at.timestamp()))) - first) % PARTS_OF_YEAR
+    half_months = _NEAR_MONTHS * PARTS_OF_YEAR / _MONTHS
+    if since <= span + half_months or since >= PARTS_OF_YEAR - half_months:
+        return ""
+    share = span / PARTS_OF_YEAR
+    length = f"{share * _DAYS:.0f} days" if share * _MONTHS < _TWO else f"{share * _MONTHS:.0f} months"
+    return f"training has {length} of a year, and none of this time of it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from millrace.documents import Record
-from millrace.monitoring.rules import EVENT_LABELS, VERDICT_NAMES, VERDICTS, EventType
+from millrace.monitoring.rules import EVENT_LABELS, SEASONAL_EVENTS, VERDICT_NAMES, VERDICTS, EventType
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, MonitorRule
@@ -25,10 +25,12 @@ from millrace.spec.monitoring import MonitoringSpec, MonitorRule
 Step = Literal["opened", "persists", "resolved"]
 
 
-#: Events of changes that come and go with hours and weekdays. One that lasted for some hours is known to be over once
-#: every hour of a week, and the weekday on which it was seen last, were without a breach.
-_LASTING_EVENTS: frozenset[EventType] = frozenset({"DriftDetected", "QualityDegraded"})
+#: A seasonal incident that lasted for some hours is known to be over once every hour of a week, and the weekday on
+#: which it was seen last, were without a breach.
 _LASTING, _QUIET = timedelta(hours=6), timedelta(days=8)
+#: What lasted longer comes and goes with longer waves, such as the weather's: it has to be quiet for as long as it
+#: lasted, up to so long.
+_LONGEST_QUIET = timedelta(days=28)
 #: Until then, what a version has in breach may be the hours and weekdays that it has not seen yet.
 _FIRST_DAYS = timedelta(days=8)
 
@@ -52,6 +54,8 @@ class Incident(Record, frozen=True, kw_only=True):
     since: datetime  # Begin of the first window with a breach
     #: By the finding's key; those that are quiet stay until all are.
     findings: dict[str, ActiveFinding] = msgspec.field(name="troubles")
+    #: Keys of a quiet incident in whose place it opened: what comes back of that is part of this one.
+    earlier: tuple[str, ...] = ()
     notified: bool = msgspec.field(default=False, name="told")  # True when an alert was sent since it opened (again)
     #: Without alerts until then, because it reopened within its cooldown.
     muted_until: datetime | None = msgspec.field(default=None, name="quiet_until")
@@ -137,7 +141,8 @@ def advance(
         if before is not None and before.is_open and _is_another(before, own, now):
             before = replace(before, resolved_at=now.end)
             transitions += [Transition("resolved", before)] if before.notified else []
-            incident = _open(None, own, event, now)
+            earlier = tuple(dict.fromkeys([*before.earlier, *before.findings]))
+            incident = replace(_open(None, own, event, now), earlier=earlier)
         elif before is not None and before.is_open:
             incident = _continue(before, own, now)
         elif own:
@@ -251,22 +256,24 @@ def _is_another(incident: Incident, alarms: Mapping[str, ActiveFinding], now: _W
     """Return True for alarms of new subjects after a cooldown in which the open incident was quiet."""
     last = incident.last_breach()
     is_old = last is not None and now.end - last >= timedelta(hours=now.spec.cooldown_hours)
-    return is_old and incident.is_quiet and not alarms.keys() <= incident.findings.keys()
+    return is_old and incident.is_quiet and not alarms.keys() <= {*incident.earlier, *incident.findings}
 
 
 def _is_long_quiet(incident: Incident, enabled: Mapping[str, ActiveFinding], now: _Window) -> bool:
     """Return True when an incident has been quiet for long enough.
 
-    What lasted comes back within days: it would be notified of again and again. Another version, and a verdict that is
-    turned off, end it at once. Time alone does not: a window has to show that it is over.
+    What lasted comes back within days, or within weeks if it lasted for weeks: it would be notified of again and again.
+    Another version, and a verdict that is turned off, end it at once. Time alone does not: a window has to show that it
+    is over.
     """
     last = incident.last_breach(enabled)
-    if last is None or incident.event not in _LASTING_EVENTS or incident.version != now.version:
+    if last is None or incident.event not in SEASONAL_EVENTS or incident.version != now.version:
         return True
-    if last - incident.since < _LASTING or (now.begun_at and last < now.begun_at + _FIRST_DAYS):
+    lasted = last - incident.since
+    if lasted < _LASTING or (now.begun_at and last < now.begun_at + _FIRST_DAYS):
         return True
     is_shown = any(now.evaluated(key, incident.version) for key in enabled)
-    return is_shown and now.end - last >= _QUIET
+    return is_shown and now.end - last >= min(max(_QUIET, lasted), _LONGEST_QUIET)
 
 
 def _update(key: str, active: ActiveFinding, now: _Window, version: int | None) -> ActiveFinding:

@@ -7,12 +7,14 @@ of traffic or outcomes with the baselines of its verdict.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
+from millrace.histograms.tables import TableHistogram
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.coverage import evaluate_coverage
@@ -22,8 +24,10 @@ from millrace.monitoring.drift import (
     compare_by_days,
     compare_column,
     compare_time_of_year,
+    describe_unseen_time_of_year,
     find_changed_correlations,
     find_drift,
+    find_seasonal_features,
     prediction_columns,
 )
 from millrace.monitoring.estimates import (
@@ -64,6 +68,8 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "BudgetExceeded": "the month's budget is spent",
     "BudgetAtRisk": "the month's budget is nearly spent, or will be",
 }
+#: Events of changes that come and go with hours, weekdays and seasons.
+SEASONAL_EVENTS: frozenset[EventType] = frozenset({"DriftDetected", "QualityDegraded"})
 Findings = list[WindowFinding]
 #: Compares earlier traffic with later traffic, with a share of the rule's threshold and at a false discovery rate.
 _Comparison = Callable[[Traffic, Traffic, float, float], Findings]
@@ -486,6 +492,35 @@ def evaluate_outcomes(
     window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None, recent)
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
+
+
+def note_seasonal(
+    findings: Findings,
+    monitored: MonitoredVersion,
+    spec: MonitoringSpec,
+    now: datetime,
+    features: TableHistogram | None = None,
+) -> Findings:
+    """Return the findings; breaches say that they may be seasonal where training does not show whether they are.
+
+    ``features`` are those of a window of traffic, whose predictions may be seasonal if all drifted features may be.
+    """
+    reference = monitored.reference
+    if spec.seasonality == "off":
+        return findings
+    unseen = describe_unseen_time_of_year(reference, now)
+    known = find_seasonal_features(reference, features, now) if features and not unseen else {}
+    drifted = {one.subject for one in findings if one.status == "breach" and one.subject in reference.bins}
+    of_predictions = known[min(drifted)] if drifted and drifted <= known.keys() else ""
+
+    def note(finding: WindowFinding) -> WindowFinding:
+        if finding.status != "breach" or VERDICTS[finding.verdict].event not in SEASONAL_EVENTS:
+            return finding
+        own = of_predictions if finding.verdict == "prediction_drift" else known.get(finding.subject, "")
+        reason = unseen or own
+        return finding.with_seasonal_reason(reason) if reason else finding
+
+    return [note(finding) for finding in findings]
 
 
 def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ...]:

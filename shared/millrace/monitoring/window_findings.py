@@ -1,7 +1,7 @@
 """Findings: the result of one verdict about one subject in one window."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -28,6 +28,16 @@ class WindowFinding:
     def key(self) -> str:
         """Identity over windows."""
         return f"{self.verdict}:{self.subject}"
+
+    @property
+    def may_be_seasonal(self) -> bool:
+        """True for a breach that the season may explain, and of which the training data cannot say."""
+        return bool(self.details.get("seasonal_reason"))
+
+    def with_seasonal_reason(self, reason: str) -> "WindowFinding":
+        """Return the finding with the statement, and the reason, that it may be the season."""
+        details = {**self.details, "seasonal_reason": reason}
+        return replace(self, message=f"{self.message}; it may be the season: {reason}", details=details)
 
 
 @dataclass(frozen=True, slots=True)

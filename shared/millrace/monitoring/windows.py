@@ -32,7 +32,14 @@ from millrace.monitoring.drift import counts_by_column
 from millrace.monitoring.live_quality import evaluated_metrics
 from millrace.monitoring.measured_windows import COUNTS_KEPT, MeasuredWindow, PooledWindow, RecentOutcomes, pool_old
 from millrace.monitoring.new_captures import IngestCounts
-from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
+from millrace.monitoring.rules import (
+    evaluate_outcomes,
+    evaluate_traffic,
+    input_findings,
+    note_seasonal,
+    range_scope,
+    rows_needed,
+)
 from millrace.monitoring.seasonality import (
     CLOCK_SHARE,
     WEEK,
@@ -173,6 +180,7 @@ def close_traffic_window(
         return history, None
     history, baselines = _find_baselines(context, history, window, total)
     findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
+    findings = note_seasonal(findings, monitored, spec, context.now, window.traffic.features)
     key = _store_traffic(context, window.traffic, f"{window.end:%Y%m%dT%H%M%S}")
     rows = window.traffic.features.rows
     breaches = [finding for finding in findings if finding.status == "breach"]
@@ -364,6 +372,7 @@ def close_outcome_window(
         earlier: tuple[PooledWindow | QualityRecord, ...] = (*history.pooled, *history.quality)
         recent = RecentOutcomes(record, earlier, [one.counts for one in earlier])
         findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
+        findings = note_seasonal(findings, monitored, spec, context.now)
     quality = (*(_without_old_counts(one, record) for one in history.quality), record)
     left = [(one, one.counts) for one in quality[:-MAX_HISTORY]]
     history = replace(

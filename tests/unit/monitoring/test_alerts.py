@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from millrace.causes import finding_cause_id
 from millrace.entities import Cause
-from millrace.monitoring.alerts import MAX_REQUESTS, describe_actions, update_actions
-from millrace.monitoring.incidents import Incident, IncidentHistory
+from millrace.monitoring.alerts import MAX_REQUESTS, describe_actions, make_alert, update_actions
+from millrace.monitoring.incidents import ActiveFinding, Incident, IncidentHistory, Transition
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.triggers.requests import request_training
 from msgspec import structs
 
@@ -117,3 +118,27 @@ def test_an_incident_that_ended_is_followed_for_a_day(world):
     assert update_actions(book, MODEL, world.registry, later(5) + timedelta(days=2)) == book
     untold = IncidentHistory(incidents={"DriftDetected": structs.replace(incident, requests=0)})
     assert update_actions(untold, MODEL, world.registry, later(10)) == untold
+
+
+@pytest.mark.parametrize("reason", ["training has 4 months of a year", ""])
+def test_an_alert_says_where_it_may_be_the_season(reason):
+    found = WindowFinding("feature_drift", "temperature", "breach", "it is colder")
+    if reason:
+        found = found.with_seasonal_reason(reason)
+    incident = Incident(
+        incident_id=INCIDENT,
+        event="DriftDetected",
+        version=1,
+        opened_at=NOW,
+        since=NOW,
+        findings={found.key: ActiveFinding(finding=found, since=NOW)},
+    )
+    alert = make_alert(MODEL, Transition("opened", incident), NOW)
+    message = f"it is colder; it may be the season: {reason}" if reason else "it is colder"
+    assert alert.detail["reason"] == message, "the cause of a training run has it too"
+    assert alert.detail["season"] == ("possible" if reason else None)
+    assert ("Season: possible." in alert.text) == bool(reason)
+    first = ActiveFinding(finding=WindowFinding("skew", "other", "breach", "it differs"), since=NOW)
+    both = structs.replace(incident, findings={"skew:other": first, **incident.findings})
+    detail = make_alert(MODEL, Transition("opened", both), NOW).detail
+    assert detail["reason"] == f"it differs; and 1 more{'; season: possible' if reason else ''}"

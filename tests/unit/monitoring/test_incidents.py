@@ -133,14 +133,14 @@ def test_what_lasts_for_hours_and_pauses_is_one_incident():
 
 
 def quiet_hours(lasted, *, version=3, quiet="ok"):
-    """Hours without a breach after which an incident of so many hours ends; None where it does not in ten days."""
+    """Hours without a breach after which an incident of so many hours ends; None where it does not in 29 days."""
     history, _ = run(["breach"] * lasted, repeat_after=timedelta(days=900))
-    _, told = run([quiet] * 250, history=history, start=lasted, version=version, repeat_after=timedelta(days=900))
+    _, told = run([quiet] * 24 * 29, history=history, start=lasted, version=version, repeat_after=timedelta(days=900))
     return next((hour - lasted + 1 for hour, step, _ in told if step == "resolved"), None)
 
 
-def test_what_lasted_ends_after_a_quiet_week_and_a_day():
-    assert [quiet_hours(hours) for hours in (2, 5, 6, 300)] == [2, 2, 192, 192]
+def test_what_lasted_ends_after_a_quiet_week_and_a_day_or_as_long_as_it_lasted():
+    assert [quiet_hours(hours) for hours in (2, 5, 6, 192, 300, 800)] == [2, 2, 192, 192, 300, 28 * 24]
     assert quiet_hours(300, version=4) == 2, "another version ends it at once"
     assert quiet_hours(300, quiet=[finding("unknown")]) is None
     off = MonitoringSpec.model_validate({"feature_drift": {"enabled": False}})
@@ -180,6 +180,21 @@ def test_something_else_in_a_quiet_incident_is_an_incident_of_its_own():
     history, told = run(other, history=soon, start=40, repeat_after=timedelta(days=900))
     assert told == []
     assert len(history.incidents["DriftDetected"].findings) == 2
+
+
+def test_what_comes_back_of_the_incident_before_is_part_of_the_one_in_its_place():
+    old, _ = run(["breach"] * 30 + ["ok"] * 30, repeat_after=timedelta(days=900))
+    fare, age = finding("breach", subject="fare"), finding("breach")
+    history, _ = run(
+        [[fare]] * 8 + [[finding("ok", subject="fare")]] * 30, history=old, start=60, repeat_after=20 * DAY
+    )
+    assert history.incidents["DriftDetected"].is_quiet
+    history, told = run([[age]] * 2, history=history, start=98, repeat_after=20 * DAY)
+    assert told == []
+    assert list(history.incidents["DriftDetected"].findings) == ["feature_drift:fare", "feature_drift:age"]
+    another = [[finding("breach", subject="third")]] * 2
+    quiet, _ = run(["ok"] * 30, history=history, start=100, repeat_after=20 * DAY)
+    assert [step for _, step, _ in run(another, history=quiet, start=130)[1]] == ["resolved", "opened"]
 
 
 def test_time_alone_does_not_end_a_lasting_incident():

@@ -8,7 +8,7 @@ from millrace.data.reference import describe_reference
 from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import Reference, ReferenceDocument, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.rules import evaluate_traffic
+from millrace.monitoring.rules import evaluate_traffic, note_seasonal
 from millrace.monitoring.seasonality import (
     DailyRange,
     DailyRanges,
@@ -286,6 +286,18 @@ def make_year(rows, day, seed, *, summer=0.0):
     return {"at": dates.astype("datetime64[us]"), "temperature": temperature, "other": draw.normal(size=rows)}
 
 
+def judge_eight_days(document, schema, draw_rows):
+    """Return the findings of the last of eight days of hourly rows, by key."""
+    monitored = MonitoredVersion("binary", CLASSES, Reference.build(document, schema))
+    bins, plan = monitored.reference.bins, monitored.reference.plan
+
+    def traffic(number):
+        return Traffic(features=count_in_bins(draw_rows(number), 80, bins, plan))
+
+    history = History([1] * 24 * 8, traffic=traffic, empty=traffic(0) - traffic(0))
+    return judge(history, spec=FEW, monitored=monitored)
+
+
 @pytest.mark.parametrize(
     ("with_date", "summer", "status"), [(True, 0.0, "ok"), (False, 0.0, "breach"), (True, 0.5, "breach")]
 )
@@ -297,17 +309,84 @@ def test_training_of_a_whole_year_knows_the_time_of_the_year(with_date, summer, 
     document = describe_reference(schema, trained, np.arange(4_000) % 2)
     assert (document.times_of_year is not None) is with_date
     assert ReferenceDocument.read(document.write()) == document
-    monitored = MonitoredVersion("binary", CLASSES, Reference.build(document, schema))
-    bins, plan = monitored.reference.bins, monitored.reference.plan
 
-    def traffic(number):
-        rows = make_year(80, 365 + 123 + number / 24, number, summer=summer)  # From the 4th of May on
-        return Traffic(features=count_in_bins(rows, 80, bins, plan))
+    def rows(number):
+        return make_year(80, 365 + 123 + number / 24, number, summer=summer)  # From the 4th of May on
 
-    history = History([1] * 24 * 8, traffic=traffic, empty=traffic(0) - traffic(0))
-    found = judge(history, spec=FEW, monitored=monitored)["feature_drift:temperature"]
+    found = judge_eight_days(document, schema, rows)["feature_drift:temperature"]
     assert found.status == status
     assert ("at this time of the year" in found.message) == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("years", "warmer", "expected"),
+    [
+        (1, 0.3, {"temperature", "predicted label"}),
+        (2, 0.3, {"temperature", "predicted label"}),
+        (3, 0.3, set()),
+        (1, 2.4, set()),  # As half a year later
+    ],
+)
+def test_a_change_between_years_may_be_the_season(years, warmer, expected):
+    """One or two years do not show how much years differ; what does not move with the year is no season's."""
+    columns = [Column("at", "datetime"), Column("temperature", "number"), Column("other", "number")]
+    target = Column("target", "category", role="target", categories=CLASSES)
+    schema = TableSchema(columns=(*columns, target), task="binary", classes=CLASSES)
+    trained = make_year(4_000, np.random.default_rng(1).uniform(0, 365 * years, 4_000), 2)
+    reference = Reference.build(describe_reference(schema, trained, np.arange(4_000) % 2), schema)
+    days = 365 * 4 + 123 + np.random.default_rng(3).uniform(0, 0.4, 400)
+    rows = make_year(400, days, 5)
+    rows["temperature"] = np.full(400, np.median(rows["temperature"]) + warmer)
+    present = count_in_bins(rows, 400, reference.bins, reference.plan)
+    subjects = ("temperature", "predicted label", "temperature and other")
+    verdicts = ("feature_drift", "prediction_drift", "dependence")
+    found = [WindowFinding(name, subject, "breach", "it") for name, subject in zip(verdicts, subjects, strict=True)]
+    now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=float(np.median(rows["at"].astype(np.int64))) / 86_400e6)
+    monitored = MonitoredVersion("binary", CLASSES, reference)
+    noted = note_seasonal(found, monitored, MonitoringSpec(), now, present)
+    assert {one.subject for one in noted if one.may_be_seasonal} == expected
+    other = WindowFinding("feature_drift", "other", "breach", "it")
+    noted = note_seasonal([*found, other], monitored, MonitoringSpec(), now, present)
+    assert {one.subject for one in noted if one.may_be_seasonal} == expected - {"predicted label"}
+
+
+def dated(first, days, *, rows=400):
+    """Return the reference of training rows of so many days from a day of 2026 on, and with a date of birth."""
+    columns = [Column("at", "datetime"), Column("born", "datetime"), Column("other", "number")]
+    target = Column("target", "category", role="target", categories=CLASSES)
+    schema = TableSchema(columns=(*columns[days is None :], target), task="binary", classes=CLASSES)
+    at = np.datetime64("2026-01-01", "us") + (first + np.linspace(0, days or 1, rows)).astype("timedelta64[D]")
+    # In one half month of each year, so that it covers no year.
+    born = (np.datetime64("1960", "Y") + np.arange(rows) % 40).astype("datetime64[us]")
+    trained = {"at": at, "born": born, "other": np.random.default_rng(0).normal(size=rows)}
+    return Reference.build(describe_reference(schema, trained, np.arange(rows) % 2), schema)
+
+
+@pytest.mark.parametrize(
+    ("first", "days", "month", "length"),
+    [
+        (0, 120, 10, "4 months"),
+        (0, 120, 3, ""),  # A year later
+        (0, 120, 5, ""),  # Half a month later
+        (103, 120, 4, ""),  # Four days before
+        (300, 120, 1, ""),  # Over the turn of the year
+        (300, 120, 7, "4 months"),
+        (0, 20, 6, "20 days"),
+        (0, 364, 6, ""),
+        (0, None, 6, ""),
+    ],
+)
+def test_a_time_of_the_year_that_training_has_not_is_said_to_be_one(first, days, month, length):
+    monitored = MonitoredVersion("binary", CLASSES, dated(first, days))
+    statuses = ("breach", "ok", "breach", "breach")
+    verdicts = ("feature_drift", "feature_drift", "live_quality", "data_quality")
+    found = [WindowFinding(name, "other", status, "it") for name, status in zip(verdicts, statuses, strict=True)]
+    now = datetime(2027, month, 10, tzinfo=UTC)
+    noted = note_seasonal(found, monitored, MonitoringSpec(), now)
+    reason = f"it; it may be the season: training has {length} of a year, and none of this time of it"
+    assert [one.message for one in noted] == ([reason, "it", reason, "it"] if length else ["it"] * 4)
+    assert [one.may_be_seasonal for one in noted] == ([True, False, True, False] if length else [False] * 4)
+    assert note_seasonal(found, monitored, MonitoringSpec(seasonality="off"), now) == found
 
 
 @pytest.mark.parametrize("changes", [{}, {"age_shift": 2.5}, {"age_shift": 9.0}])

@@ -122,7 +122,8 @@ def test_a_report_is_read_and_written_in_the_present_format():
 
 def test_an_incident_keeps_its_stored_names():
     stored = json.loads(sample("report.json"))["incidents"][0]
-    assert set(stored) == {field.encode_name for field in msgspec.structs.fields(Incident)}
+    later = {"earlier"}  # Since incidents take the place of quiet ones
+    assert set(stored) | later == {field.encode_name for field in msgspec.structs.fields(Incident)}
 
 
 def test_a_state_of_a_later_release_is_refused():
