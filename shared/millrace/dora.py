@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
 
+from millrace.causes import CAUSE_OF_EVENT
 from millrace.entities import LedgerEntry
 from millrace.metrics.confidence_intervals import share_interval
 from millrace.names import CHAMPION
@@ -31,7 +32,7 @@ from millrace.quantities import format_duration
 INCIDENT_TIME = timedelta(days=7)
 #: Kinds of incidents that a new version can cause, by event and by cause. Data that drift are no fault of a version.
 _EVENTS = frozenset({"QualityDegraded", "ServingDegraded"})
-_CAUSES = frozenset({"quality", "latency"})
+_CAUSES = frozenset(CAUSE_OF_EVENT[event].name for event in _EVENTS)
 #: Share of the requests from which on a version serves.
 _HALF = 0.5
 _CONFIDENCE = 0.95

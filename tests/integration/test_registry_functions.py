@@ -327,7 +327,10 @@ class TestManageModels:
         (listed,) = read(call, "valid_versions")[1]["versions"]
         status, version = read(call, "valid_version")
         assert status == 200
-        assert version == {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict()}
+        (period,) = version["service"]["periods"]
+        assert (period["action"], period["actor"], period["until"]) == ("model_promoted", "register_model", None)
+        described = {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict(), "service": version["service"]}
+        assert version == described
         assert read(call, "valid_champion") == (200, version)
 
     def test_a_versions_card_is_read_by_number_and_by_alias(self, call, cause_id):
