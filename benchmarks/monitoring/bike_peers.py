@@ -107,8 +107,8 @@ def main(chosen: argparse.Namespace) -> None:
     """Print a row for each tool, way of telling and length of windows."""
     bike = read_bike(chosen.bike)
     print(
-        "| stream | rows an hour | seed | hours a window | tool | told by | windows after week 1 | in alarm |"
-        " alerts in 30 days | first told, day |"
+        "| stream | rows an hour | seed | hours a window | tool | reported by | windows after week 1 | in alarm |"
+        " alerts in 30 days | first reported, day |"
     )
     print("|---|" + "---|" * 9)
     for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
