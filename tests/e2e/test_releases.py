@@ -65,9 +65,11 @@ class Releases:
             self.served += self.predict()
             run_monitoring(self.stack.api, MODEL, 0.2)
             found = self.read(release_id)
-            return found if found["status"] in statuses or found["stage"] > stage else None
+            return found if found["status"] != "running" or found["stage"] > stage else None
 
-        return wait_until(f"the release is {' or '.join(statuses)}", reached)
+        found = wait_until(f"the release is {' or '.join(statuses)}", reached)
+        assert found["status"] in (*statuses, "running"), found
+        return found
 
     def find_schedule(self) -> Any:
         group = self.stack.resource("ReleaseSchedules")
