@@ -1,5 +1,6 @@
 """The step of a release: what follows from its evidence at a time. A pure function."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -8,7 +9,7 @@ import msgspec
 
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
-from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests
+from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests, guard_ratios
 from millrace.releases.guards import ALPHA
 from millrace.releases.paired_quality import find_hold_by_replay, find_worse_by_replay
 from millrace.releases.replay_evidence import ReplayEvidence
@@ -86,7 +87,7 @@ def step(
     unloaded = position.find_unloaded()
     if unloaded and evidence.window_unloaded == evidence.window_requests:
         return fail_release(release, f"no environment could load version {release.candidate}: {unloaded}", now)
-    objection = unloaded or position.find_mismatch() or position.find_hold_by_replay()
+    objection = unloaded or position.find_mismatch() or position.find_hold_by_replay() or position.find_doubt()
     decided = position.decide(objection)
     if decided is not None:
         return decided
@@ -143,6 +144,26 @@ class _Position:
         """Return the reason for which a replay holds the release."""
         replay = self.evidence.replay
         return (find_hold_by_replay(replay, self.release.spec.replay_guards) or "") if replay else ""
+
+    def find_doubt(self) -> str:
+        """Return what speaks against the candidate though no guard has refuted it, as text.
+
+        Few requests, most of them the candidate's, refute nothing even if all of them fail: that has to hold, not pass.
+        """
+        if self.release.stage_kind != "serve":
+            return ""
+        spec, evidence = self.release.spec, self.evidence
+        limit = math.log(count_tests(spec) / ALPHA)
+        for name in guard_ratios(spec):
+            events = self.counts.bad_events(name, evidence.slow_over_ms)
+            # What is slow follows from the champion's day before, and may be slow for both.
+            if name != "slow" and 2 * events.candidate_bad > events.candidate_requests:
+                return (
+                    f"{events.candidate_bad} of {events.candidate_requests} requests of the candidate count as {name}"
+                )
+            if name in evidence.guards and 2 * evidence.guards[name].log_e > limit:
+                return f"the guard {name} is halfway to finding the candidate worse"
+        return ""
 
     def find_unloaded(self) -> str:
         """Return the number of requests in environments that lack the candidate, while it has to be loaded, as text."""

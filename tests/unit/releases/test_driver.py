@@ -89,6 +89,27 @@ def test_a_candidate_that_fails_is_rolled_back_with_the_evidence(world, bad, gua
     assert entry.details["log_e"] > 4.0
 
 
+@pytest.mark.parametrize("of_champion", [0, 2])  # beside so few of the champion's, ten failures refute nothing
+@pytest.mark.parametrize("fallback", ["error", "not_loaded", "refused", "not_finite"])
+@pytest.mark.parametrize(("minutes", "outcome"), [(5, "held"), (61, "ended")])
+def test_a_candidate_of_which_most_requests_fail_never_passes(world, of_champion, fallback, minutes, outcome):
+    world.start(steps=[50], bake="0m", min_requests=10, max_duration="1h")
+    world.serve(20, minutes=minutes, champion={"requests": of_champion}, fallbacks={fallback: 10})
+    release_id = world.release.release_id
+    tick = world.tick()
+    assert "10 of 10 requests of the candidate count as" in tick.reason
+    assert world.aliases == {"champion": 1}
+    assert get_release(MODEL, release_id, world.registry).status == {"held": "running", "ended": "expired"}[outcome]
+
+
+def test_a_stage_does_not_pass_while_a_guard_is_halfway(world):
+    world.start(steps=[50], bake="0m", min_requests=10)
+    world.serve(60, minutes=5, fallbacks={"error": 7})
+    tick = world.tick()
+    assert (tick.outcome, world.aliases) == ("held", {"champion": 1})
+    assert "the guard errors is halfway to finding the candidate worse" in tick.reason
+
+
 def test_a_candidate_that_is_slow_is_rolled_back_by_the_latency_of_the_day_before(world):
     day_before = world.now - timedelta(hours=2)
     usual = TrafficCounts(requests=1_000, latencies={4: 900, 8: 100})
