@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import CliError
+from millrace_cli.live_display import LiveDisplay
 from millrace_cli.output import format_count, format_seconds, format_status, format_timestamp, make_table
 
 _HEARTBEAT_SECONDS = 10.0
@@ -81,7 +81,7 @@ def follow_job(
         sleep(poll_seconds)
 
 
-class JobDisplay:
+class JobDisplay(LiveDisplay):
     """Display of a job: redrawn in place on a terminal, one line per change elsewhere."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,17 +89,6 @@ class JobDisplay:
         self._began = self._printed_at = clock()
         self._printed = ""
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
 
     def show(self, progress: JobProgress) -> None:
         """Show the present progress."""

@@ -4,8 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from millrace.quantities import format_duration, format_share
 from rich.console import Console, Group, RenderableType
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
+from millrace_cli.live_display import LiveDisplay
 from millrace_cli.output import Document, facts_table, format_timestamp, format_value, make_table
 
 #: Time between two evaluations, as the schedule of :mod:`millrace.releases.driver` has it.
@@ -38,7 +38,7 @@ def follow_release(
         yield release
 
 
-class ReleaseProgress:
+class ReleaseProgress(LiveDisplay):
     """Display of a release until it ends.
 
     Parameters
@@ -64,17 +64,6 @@ class ReleaseProgress:
         if console.is_terminal and not as_json:
             # Between two polls the times that are left go on.
             self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=2, transient=True)
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
 
     def show(self, release: Document) -> None:
         """Show a release as it is now; one that has ended stays on the terminal."""

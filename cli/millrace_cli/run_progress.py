@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import httpx
 from millrace.entities import FINISHED_STATUSES
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError
+from millrace_cli.live_display import LiveDisplay
 from millrace_cli.output import format_seconds, format_status, format_value
 from millrace_cli.run_report import AWAITING_APPROVAL, trials_table
 from millrace_cli.training_data import read_training_data, training_data_line
@@ -191,7 +191,7 @@ def read_cause(api: ApiClient, model: str, cause_id: str, earlier: Snapshot | No
     )
 
 
-class RunProgress:
+class RunProgress(LiveDisplay):
     """Display of the snapshots of one or more runs.
 
     Parameters
@@ -210,17 +210,6 @@ class RunProgress:
         self._printed: set[str] = set()
         self._printed_at = self._began
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Show the current snapshots."""

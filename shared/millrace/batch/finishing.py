@@ -5,9 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import millrace
-from millrace.batch.job import BatchJob, JobManifest, JobOutcome, OutputFile, Plan, Receipt
-from millrace.batch.job_plan import load_plan
-from millrace.batch.summaries import add_summaries, sum_counts
+from millrace.batch.job import (
+    BatchJob,
+    JobManifest,
+    JobOutcome,
+    OutputFile,
+    Plan,
+    Receipt,
+    add_summaries,
+    load_plan,
+    sum_counts,
+)
 from millrace.cost.arithmetic import BatchUsage, calculate_batch
 from millrace.cost.prices import US_EAST_1, PriceList
 from millrace.documents import dump, to_plain

@@ -9,12 +9,14 @@
 A receipt stands for a part's data: a part without one was not scored, whatever else says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from millrace.documents import Document, Record
 from millrace.errors import InvalidInputError
+from millrace.layout import job_key
+from millrace.ports import ObjectStore
 from millrace.schema import FileFormat
 
 OutputFormat = Literal["parquet", "csv"]
@@ -189,3 +191,31 @@ def check_destination(job: BatchJob) -> None:
 
 def _overlap(folder: str, destination: str) -> bool:
     return folder.startswith(destination) or destination.startswith(folder)
+
+
+def load_plan(job_id: str, store: ObjectStore) -> Plan:
+    """Return a job's plan; raises ``ArtifactNotFoundError`` before it was planned."""
+    return Plan.read(store.get(job_key(job_id, "plan.json")))
+
+
+def add_summaries(summaries: Sequence[PredictionSummary]) -> PredictionSummary:
+    """Return the distribution of all predictions, from those of parts."""
+    least = [one.least for one in summaries if one.least is not None]
+    greatest = [one.greatest for one in summaries if one.greatest is not None]
+    return PredictionSummary(
+        rows=sum(one.rows for one in summaries),
+        labels=sum_counts([one.labels for one in summaries]),
+        decisions=sum_counts([one.decisions for one in summaries]),
+        total=sum(one.total for one in summaries),
+        least=min(least, default=None),
+        greatest=max(greatest, default=None),
+    )
+
+
+def sum_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sums of counts by name, the largest first."""
+    found: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            found[name] = found.get(name, 0) + count
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -18,8 +18,8 @@ from millrace.batch.job import (
     Plan,
     SourceObject,
     check_destination,
+    load_plan,
 )
-from millrace.batch.job_plan import load_plan
 from millrace.batch.object_bytes import get_bytes, stream_bytes
 from millrace.batch.table_columns import check_names
 from millrace.data.file_ranges import (

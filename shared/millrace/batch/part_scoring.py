@@ -20,8 +20,17 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from millrace.batch.explained_rows import RowExplainer
-from millrace.batch.job import BatchJob, Part, PartPointer, Piece, PredictionSummary, Receipt, RowError
-from millrace.batch.job_plan import load_plan
+from millrace.batch.job import (
+    BatchJob,
+    Part,
+    PartPointer,
+    Piece,
+    PredictionSummary,
+    Receipt,
+    RowError,
+    add_summaries,
+    load_plan,
+)
 from millrace.batch.object_bytes import ObjectRange, fetch
 from millrace.batch.results import (
     NOT_FINITE,
@@ -33,7 +42,6 @@ from millrace.batch.results import (
     run_model,
     summarise,
 )
-from millrace.batch.summaries import add_summaries
 from millrace.batch.table_columns import build_typer, check_names
 from millrace.data.file_ranges import open_range
 from millrace.data.read import DEFAULT_LIMITS, TableReader, UploadLimits, open_table
@@ -116,7 +124,7 @@ def result_name(job: BatchJob, number: int) -> str:
 
 @dataclass(slots=True)
 class _RowCounts:
-    """What a receipt says of the rows."""
+    """Counts of the rows, for the receipt."""
 
     rows: int = 0
     refused: int = 0
