@@ -17,20 +17,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SERVING = HERE.parent / "serving"
-UV = ROOT / ".venv" / "bin" / "uv"
-sys.path[:0] = [str(SERVING), str(ROOT / "shared")]
+sys.path[:0] = [str(SERVING), str(HERE.parent), str(ROOT / "shared")]
 
 import models
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from peer_tools import make_interpreter
+
+#: Of a tool and a folder, its own interpreter.
+interpreter = partial(make_interpreter, SERVING)
 
 #: By name: environment, script and arguments after the model and the number of rows.
 TOOLS = {
@@ -41,21 +45,6 @@ TOOLS = {
 }
 #: Rows that a table is made of at a time.
 _AT_ONCE = 1_000_000
-
-
-def interpreter(tool: str, work: Path) -> Path:
-    """Return a tool's own interpreter, making its environment the first time."""
-    if tool == "millrace":
-        return ROOT / ".venv" / "bin" / "python"
-    environment, requirements = work / tool, SERVING / f"{tool}.txt"
-    python, stamp = environment / "bin" / "python", environment / "requirements.txt"
-    if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
-        make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)
-        install = [UV, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", python, "-r", requirements]
-        subprocess.run(install, check=True)
-        stamp.write_bytes(requirements.read_bytes())
-    return python
 
 
 def environment(work: Path) -> dict[str, str]:

@@ -14,31 +14,19 @@ import platform
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-UV = ROOT / ".venv" / "bin" / "uv"
-sys.path[:0] = [str(HERE), str(ROOT / "shared")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "shared")]
+
+from peer_tools import make_interpreter
+
+#: Of a tool and a folder, its own interpreter.
+interpreter = partial(make_interpreter, HERE)
 
 TOOLS = ("millrace", "pandera", "great_expectations")
-
-
-def interpreter(tool: str, work: Path) -> Path:
-    """Return a tool's own interpreter, making its environment the first time."""
-    if tool == "millrace":
-        return ROOT / ".venv" / "bin" / "python"
-    environment = work / tool
-    python = environment / "bin" / "python"
-    requirements = HERE / f"{tool}.txt"
-    stamp = environment / "requirements.txt"
-    if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
-        make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)
-        install = [UV, "pip", "install", "-q", "--python", python, "-r", requirements]
-        subprocess.run(install, check=True)
-        stamp.write_bytes(requirements.read_bytes())
-    return python
 
 
 class Tool:

@@ -21,13 +21,18 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-UV = ROOT / ".venv" / "bin" / "uv"
-sys.path[:0] = [str(HERE), str(ROOT / "shared")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "shared")]
+
+from peer_tools import make_interpreter
+
+#: Of a tool and a folder, its own interpreter.
+interpreter = partial(make_interpreter, HERE)
 
 #: By name: environment, script, argument.
 SERVERS = {
@@ -44,21 +49,6 @@ REQUESTS = {"Millrace": 2_000, "bare session.run": 5_000}
 #: How far a float32 pipeline may be from the same pipeline in float64.
 TOLERANCE = 2e-3
 READY_SECONDS = 120.0
-
-
-def interpreter(tool: str, work: Path) -> Path:
-    """Return a tool's own interpreter, making its environment the first time."""
-    if tool == "millrace":
-        return ROOT / ".venv" / "bin" / "python"
-    environment, requirements = work / tool, HERE / f"{tool}.txt"
-    python, stamp = environment / "bin" / "python", environment / "requirements.txt"
-    if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
-        make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)
-        install = [UV, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", python, "-r", requirements]
-        subprocess.run(install, check=True)
-        stamp.write_bytes(requirements.read_bytes())
-    return python
 
 
 def environment(work: Path) -> dict[str, str]:
