@@ -182,13 +182,18 @@ def draw_guards(release: Document) -> Table:
                 _bar(guard["log_e"] / limit, "red" if guard["log_e"] >= limit else "yellow"),
                 f" {guard['log_e']:.2f} of {limit:.2f}",
             ),
-            f"{guard['candidate_bad']:,} of {guard['candidate_requests']:,}",
-            f"{guard['champion_bad']:,} of {guard['champion_requests']:,}",
+            f"{_amount(guard['candidate_bad'])} of {guard['candidate_requests']:,}",
+            f"{_amount(guard['champion_bad'])} of {guard['champion_requests']:,}",
         )
         for guard in release["guards"]
     ]
     title = "Guards: a full bar rolls back" if rows else "Guards: no request was evaluated yet"
     return make_table(title, ("guard", "evidence (log e)", "candidate", "champion"), rows)
+
+
+def _amount(bad: float) -> str:
+    """Return a number of bad events, or a sum of losses, which need not be whole."""
+    return f"{bad:,.0f}" if float(bad).is_integer() else f"{bad:,.1f}"
 
 
 def describe_slow(release: Document) -> str:

@@ -68,7 +68,7 @@ def read_format(path: Path) -> TableFormat:
     Raises
     ------
     RefusedError
-        When the file is an Excel workbook, a damaged file, or text without a header.
+        When the file is an Excel workbook, a damaged or binary file, or text without a header.
     """
     try:
         with path.open("rb") as file:
@@ -83,6 +83,8 @@ def read_format(path: Path) -> TableFormat:
         raise RefusedError(f"{path} cannot be read: {error}", "check the file and its permissions") from error
     encoding = _detect_encoding(sample)
     text = sample.decode(encoding, errors="replace")
+    if "\0" in text:
+        raise RefusedError(f"{path} is binary, not a table", "save the table as CSV, JSON Lines or Parquet")
     if path.name.removesuffix(".gz").endswith(tuple(_JSON_LINES_SUFFIXES)) or text.lstrip().startswith("{"):
         return _json_lines_format(path, text, encoding)
     return _delimited_format(path, text, encoding)

@@ -54,7 +54,9 @@ def get_job(model: str, job_id: str, item_store: RegistryStore) -> BatchRecord:
     """Return a job; raises ``BatchNotFoundError``."""
     item = item_store.get(batch_item(model, job_id))
     if item is None:
-        raise BatchNotFoundError(f"the model {model!r} has no batch job {job_id!r}")
+        raise BatchNotFoundError(
+            f"the model {model!r} has no batch job {job_id!r}; list them: millrace batches {model}"
+        )
     return _read(item)
 
 

@@ -38,7 +38,7 @@ def check_names(names: Sequence[str], schema: TableSchema) -> list[str]:
     ]
     if faults:
         listed = "; ".join(f"{fault.field!r} {fault.message}" for fault in faults[:_LISTED])
-        raise InvalidInputError(listed, faults)
+        raise InvalidInputError(f"{listed}: a file to score has every column that was never empty in training", faults)
     warnings = [f"the column {column.name!r} is not in the file: scored as missing" for column in absent]
     if unknown:
         count = f"{len(unknown)} column{'s' if len(unknown) > 1 else ''}"

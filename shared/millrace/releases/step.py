@@ -216,7 +216,7 @@ def _find_worse_by_replay(spec: ReleaseSpec, evidence: Evidence) -> tuple[str, d
     if not found:
         return None
     guard, details = found
-    loss = f"{details['metric']} is {-details['gain']:.4g} worse on {details['pairs']} labelled rows"
+    loss = f"{details['metric']} is {-details['gain']:.4g} worse on {details['pairs']:,} labelled rows"
     return f"the guard {guard} finds the candidate worse: {loss}, {details['margin']:.4g} is tolerated", details
 
 

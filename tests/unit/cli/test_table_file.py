@@ -75,3 +75,11 @@ def test_what_is_no_table_is_refused(tmp_path, body, message):
 )
 def test_a_misspelt_name_finds_the_one_it_stands_for(name, nearest):
     assert nearest_name(name, ["species", "color", "SalePrice", "island"]) == nearest
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 8, b"a,b\n1,\0\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_a_binary_file_is_refused_before_anything_is_looked_up_in_it(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(RefusedError, match="is binary, not a table"):
+        read_format(path)
