@@ -31,7 +31,7 @@ from millrace.registry.release_changes import (
 )
 from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_evidence, count_tests
-from millrace.releases.guards import ALPHA
+from millrace.releases.guards import ALPHA, log_e_limit
 from millrace.releases.replay_evidence import PairedQuality
 from millrace.releases.reward_decisions import describe_need
 from millrace.releases.rewards import REWARD_ALPHA, RewardEvidence
@@ -270,7 +270,7 @@ def describe_release(release: Release) -> dict[str, Any]:
         "steps": steps,
         "stages": kinds,
         "alpha": ALPHA,
-        "log_e_limit": math.log(max(1, count_tests(release.spec)) / ALPHA),
+        "log_e_limit": log_e_limit(count_tests(release.spec)),
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,
         "guards": guards,

@@ -93,6 +93,11 @@ def log_e_value(log_wealth: Sequence[float]) -> float:
     return largest + math.log(sum(math.exp(one - largest) for one in log_wealth) / len(log_wealth))
 
 
+def log_e_limit(guards: int, alpha: float = ALPHA) -> float:
+    """Return the evidence from which on a guard rolls back; ``alpha`` is shared by a release's ``guards``, if any."""
+    return math.log(max(1, guards) / alpha)
+
+
 def is_worse(log_wealth: Sequence[float], guards: int, alpha: float = ALPHA) -> bool:
-    """Return True when the candidate is worse than tolerated; ``alpha`` is shared by a release's ``guards``."""
-    return log_e_value(log_wealth) >= math.log(guards / alpha)
+    """Return True when the candidate is worse than tolerated, by one of a release's ``guards``."""
+    return log_e_value(log_wealth) >= log_e_limit(guards, alpha)

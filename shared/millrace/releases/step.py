@@ -1,6 +1,5 @@
 """The step of a release: what follows from its evidence at a time. A pure function."""
 
-import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -10,7 +9,7 @@ import msgspec
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
 from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, count_tests, guard_ratios
-from millrace.releases.guards import ALPHA
+from millrace.releases.guards import ALPHA, log_e_limit
 from millrace.releases.paired_quality import find_hold_by_replay, find_worse_by_replay
 from millrace.releases.replay_evidence import ReplayEvidence
 from millrace.releases.reward_decisions import RewardDecision, decide_by_rewards, describe_rewards
@@ -153,7 +152,7 @@ class _Position:
         if self.release.stage_kind != "serve":
             return ""
         spec, evidence = self.release.spec, self.evidence
-        limit = math.log(count_tests(spec) / ALPHA)
+        limit = log_e_limit(count_tests(spec))
         for name in guard_ratios(spec):
             events = self.counts.bad_events(name, evidence.slow_over_ms)
             # What is slow follows from the champion's day before, and may be slow for both.

@@ -102,6 +102,12 @@ def test_a_candidate_of_which_most_requests_fail_never_passes(world, of_champion
     assert get_release(MODEL, release_id, world.registry).status == {"held": "running", "ended": "expired"}[outcome]
 
 
+def test_a_release_without_guards_goes_on_by_requests_and_time_alone(world):
+    world.start(guards=dict.fromkeys(("errors", "slow", "refusals", "not_finite")))
+    world.serve(2_000, fallbacks={"error": 150})
+    assert world.tick().outcome == "advanced"
+
+
 def test_a_stage_does_not_pass_while_a_guard_is_halfway(world):
     world.start(steps=[50], bake="0m", min_requests=10)
     world.serve(60, minutes=5, fallbacks={"error": 7})
