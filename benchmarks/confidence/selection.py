@@ -30,8 +30,8 @@ from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import fit_trial, load_held_out
-from quality import plan
 from real_tables import REAL_TABLES, RealTable, read_table
+from search import plan
 from sklearn.exceptions import ConvergenceWarning
 from tables import Table
 from threadpoolctl import threadpool_limits

@@ -1,185 +1,252 @@
-"""Compare the model that a run selects with the best that scikit-learn's own search finds with the same budget.
+"""Compare the model that a run serves with the defaults of other libraries and with AutoGluon, on real tables.
 
-    python benchmarks/training/quality.py
+    python benchmarks/training/quality.py --seeds 5 --results quality.jsonl [--tables DIR]
 
-Both get the same rows, and as many fits: a run with its default number of trials, and, for each of scikit-learn's own
-estimators that have a search space here, a ``RandomizedSearchCV`` with that number of draws shared among them. The best
-of each side by cross-validation is measured on the same holdout, and the difference by a paired bootstrap.
+For each table and seed, all get the same rows: the run divides 80 % of them into training and validation rows, the
+others are fitted on both, and everybody is measured on the remaining 20 %. A run is the shipped code from planning to
+evaluation, with the default spec, over buckets and a registry in memory, one trial after the other on one thread.
+AutoGluon gets, on one thread too, the wall time that the run took on this machine. Results are appended to a file, one
+a line, and a further call goes on with what is missing there; nothing but the times depends on the machine's load.
 """
 
 import argparse
+import json
 import platform
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from millrace.data.dataset_documents import PreparedManifest
-from millrace.data.prepared import PreparedSplit
-from millrace.entities import Run, Trial
-from millrace.metrics.bootstrap import bootstrap
-from millrace.metrics.catalogue import Metric, get_metric
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+
+from millrace.layout import trial_key
 from millrace.serving.model import OnnxModel
-from millrace.spec import ModelSpec
-from millrace.training.fitting import FittedTrial, fit_trial
-from millrace.training.planning import plan_search
-from millrace.training.search_plan import TrainingCapacity
-from scipy import stats
-from sklearn import ensemble, linear_model, model_selection, neighbors, neural_network, pipeline, preprocessing
+from package_tables import BIKES, TABLES, PackageTable, SplitTable, read_frame, split_table
+from peer_tools import make_interpreter
 from sklearn.exceptions import ConvergenceWarning
-from tables import Table, make_tables
+from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-SCORING = {"binary": "roc_auc", "multiclass": "neg_log_loss", "regression": "neg_root_mean_squared_error"}
-NOW = datetime(2026, 5, 3, tzinfo=UTC)
-CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=10, large_data="sample", account_executions=1_000)
-CONFIDENCE = 0.95
-RESAMPLES_SEED = 0
+from tests.prepared_data import Dataset
+from tests.training_run import MODEL, RUN_ID, TrainingRun
+
+OURS, AUTOGLUON = "millrace", "autogluon"
+DEFAULTS = ("hist_gradient_boosting", "lightgbm", "xgboost", "catboost")
+CONTENDERS = (OURS, *DEFAULTS, AUTOGLUON)
+METRICS = {"binary": "ROC AUC", "multiclass": "log loss", "regression": "RMSE"}
+LATENCY_CALLS = 200
+
+Line = dict[str, Any]
 
 
-def prepared_manifest(table: Table) -> PreparedManifest:
-    """Describe a table's splits, as ``validate_dataset`` does; a search needs no more of the manifest."""
-    splits = {name: table.splits[name] for name in ("train", "validation")}
-    fields: dict[str, Any] = dict.fromkeys(PreparedManifest.__struct_fields__)
-    fields["rows"] = {name: len(split) for name, split in splits.items()}
-    fields["bytes"] = {name: split.nbytes for name, split in splits.items()}
-    classes = range(len(table.schema.classes))
-    fields["class_counts"] = {
-        name: {table.schema.classes[one]: int(np.sum(split.target == one)) for one in classes}
-        for name, split in splits.items()
-    }
-    return PreparedManifest(**fields)
-
-
-def plan(table: Table, spec: ModelSpec | None = None) -> list[Trial]:
-    """Plan a run's trials, as ``plan_training`` does."""
-    run = Run("benchmark", "20260503T000000-000000000000", (), "manual", NOW)
-    spec, prepared = spec or ModelSpec(), prepared_manifest(table)
-    return plan_search(run, table.schema, spec, prepared=prepared, capacity=CAPACITY, now=NOW)[1]
-
-
-def selected(table: Table, trials: list[Trial], metric: Metric) -> tuple[Trial, FittedTrial]:
-    """Fit every trial and return the best."""
-    train, validation = table.splits["train"], table.splits["validation"]
-    fitted = [(trial, fit_trial(trial, table.schema, train, validation)) for trial in trials]
-    return min(fitted, key=lambda pair: metric.gain(0.0, pair[1].metrics[metric.name]))
-
-
-def searches(table: Table, budget: int) -> list[Any]:
-    """Return scikit-learn's searches of the same families, ``budget`` draws in all."""
-    is_number = table.schema.task == "regression"
-    scaled: list[Any] = [
-        (linear_model.Ridge(), {"alpha": stats.loguniform(1e-3, 1e3)})
-        if is_number
-        else (linear_model.LogisticRegression(max_iter=1000), {"C": stats.loguniform(1e-3, 1e2)}),
-        (
-            neural_network.MLPRegressor(max_iter=200) if is_number else neural_network.MLPClassifier(max_iter=200),
-            {"hidden_layer_sizes": [(16,), (32,), (64,), (32, 16)], "alpha": stats.loguniform(1e-5, 1)},
-        ),
-        (
-            neighbors.KNeighborsRegressor() if is_number else neighbors.KNeighborsClassifier(),
-            {"n_neighbors": stats.randint(3, 51)},
-        ),
-    ]
-    trees: list[Any] = [
-        (
-            ensemble.HistGradientBoostingRegressor() if is_number else ensemble.HistGradientBoostingClassifier(),
-            {
-                "learning_rate": stats.loguniform(0.02, 0.3),
-                "max_iter": stats.randint(50, 301),
-                "max_leaf_nodes": stats.randint(5, 64),
-                "min_samples_leaf": stats.randint(5, 101),
-            },
-        ),
-        *(
-            (kind(n_estimators=100), {"max_depth": stats.randint(4, 25), "min_samples_leaf": stats.randint(1, 31)})
-            for kind in (
-                (ensemble.RandomForestRegressor, ensemble.ExtraTreesRegressor)
-                if is_number
-                else (ensemble.RandomForestClassifier, ensemble.ExtraTreesClassifier)
-            )
-        ),
-    ]
-    steps = [(pipeline.make_pipeline(preprocessing.StandardScaler(), model), grid) for model, grid in scaled] + [
-        (pipeline.make_pipeline(model), grid) for model, grid in trees
-    ]
-    draws = [budget // len(steps) + (position < budget % len(steps)) for position in range(len(steps))]
-    return [
-        (model, {f"{model.steps[-1][0]}__{name}": values for name, values in grid.items()}, count)
-        for (model, grid), count in zip(steps, draws, strict=True)
-    ]
-
-
-def best_of_search(table: Table, budget: int, folds: int) -> tuple[str, Any]:
-    """Run scikit-learn's searches on training and validation rows together; return the best, fitted as ours is."""
-    train, validation = table.splits["train"], table.splits["validation"]
-    rows = np.concatenate([train.features.numbers, validation.features.numbers])
-    target = np.concatenate([train.target, validation.target])
-    found = []
-    for model, grid, draws in searches(table, budget):
-        if not draws:
-            continue
-        search = model_selection.RandomizedSearchCV(
-            model, grid, n_iter=draws, scoring=SCORING[table.schema.task], cv=folds, random_state=0, refit=False
-        )
-        search.fit(rows, target)
-        found.append((search.best_score_, type(model.steps[-1][1]).__name__, model.set_params(**search.best_params_)))
-    _, name, best = max(found, key=lambda entry: entry[0])
-    return name, best.fit(train.features.numbers, train.target)
-
-
-def predictions_of(model: Any, split: PreparedSplit, task: str) -> Any:
-    """Return probabilities, or values."""
-    return (
-        model.predict(split.features.numbers) if task == "regression" else model.predict_proba(split.features.numbers)
-    )
-
-
-def difference(table: Table, metric: Metric, ours: Any, theirs: Any) -> tuple[float, float, float, float]:
-    """Return both values and the interval of what ours gains, over the same draws of the holdout."""
-    holdout = table.splits["test"]
-    samples, values = [], []
-    for predictions in (ours, theirs):
-        measured = metric.statistic(holdout.target, predictions)
-        samples.append(bootstrap({metric.name: measured}, len(holdout), seed=RESAMPLES_SEED)[metric.name])
-        values.append(float(measured(np.ones((1, len(holdout))))[0]))
-    gains = metric.gain(1, 0) * (samples[0] - samples[1])
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(gains, [tail, 1 - tail])
-    return values[0], values[1], float(low), float(high)
-
-
-def measure(table: Table) -> str:
-    """Return a table's line."""
-    metric = get_metric(table.schema.task, None)
-    trials = plan(table)
+def run_millrace(table: SplitTable) -> tuple[Any, Line]:
+    """Return the predictions of the holdout by the model that a run serves, and its figures."""
     with threadpool_limits(1):
-        trial, fitted = selected(table, trials, metric)
-        name, theirs = best_of_search(table, len(trials), max(2, trials[0].folds))
-    holdout = table.splits["test"]
-    ours = OnnxModel.load(fitted.onnx_bytes, table.schema).run(holdout.features)
-    value, other, low, high = difference(table, metric, ours, predictions_of(theirs, holdout, table.schema.task))
-    optimum = f"{table.optimum:.4g}" if table.optimum is not None else "-"
-    verdict = "same" if low <= 0 <= high else ("better" if low > 0 else "**worse**")
-    return (
-        f"| {table.name} | {metric.name} | {trial.candidate} {value:.4g} | {name} {other:.4g}"
-        f" | {low:+.4f} to {high:+.4f} | {verdict} | {optimum} |"
-    )
+        began, worked = time.perf_counter(), time.process_time()
+        world = TrainingRun.prepared(Dataset(table.schema, table.splits), training={})
+        plan = world.plan()
+        while True:
+            outcomes = [world.train(pointer) for lane in plan.lanes for pointer in lane.trials]
+            if plan.last_round:
+                break
+            plan = world.plan(plan.round, outcomes)
+        verdict = world.evaluate(outcomes)
+        wall, processor = time.perf_counter() - began, time.process_time() - worked
+        assert verdict.trial_id, verdict.reasons
+        body = world.model_store.get(trial_key(MODEL, RUN_ID, verdict.trial_id, "model.onnx"))
+        model = OnnxModel.load(body, table.schema)
+        features = table.splits["test"].features
+        predictions = model.run(features)
+        times = []
+        for row in range(LATENCY_CALLS):
+            one = features.take(np.array([row % len(features)]))
+            start = time.perf_counter()
+            model.run(one)
+            times.append(time.perf_counter() - start)
+    trial = world.registry.get_trial(MODEL, RUN_ID, verdict.trial_id)
+    figures = {
+        "wall": wall,
+        "processor": processor,
+        "latency": float(np.median(times)),
+        "bytes": len(body),
+        "selected": trial.trial_id,
+        "parameters": dict(trial.parameters),
+        "failed": [outcome.reason for outcome in outcomes if outcome.outcome != "succeeded"],
+    }
+    return predictions, figures
+
+
+def run_rivals(
+    table: SplitTable, names: Iterable[str], seed: int, seconds: float, arguments: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Line]]:
+    """Return the predictions and figures of rivals, fitted in their own environment."""
+    python = make_interpreter(HERE, "rivals", arguments.work)
+    kinds = {column.name: column.type for column in table.schema.features}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        columns = {f"column_{number}": table.columns[column] for number, column in enumerate(kinds)}
+        np.savez(folder / "table.npz", target=table.target, **table.rows, **columns)
+        about = {
+            "columns": kinds,
+            "task": table.schema.task,
+            "classes": len(table.schema.classes),
+            "seed": seed,
+            "autogluon": {"presets": arguments.presets} if arguments.presets else {},
+        }
+        (folder / "table.json").write_text(json.dumps(about), encoding="utf-8")
+        subprocess.run([python, HERE / "run_rivals.py", folder, str(seconds), *names], check=True)
+        figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            return dict(arrays), figures
+
+
+def score(table: SplitTable, predictions: Any) -> float:
+    """Return the metric of the task on the holdout."""
+    target = table.splits["test"].target
+    if table.schema.task == "regression":
+        return float(np.sqrt(np.mean((np.asarray(predictions, dtype=np.float64) - target) ** 2)))
+    if table.schema.task == "binary":
+        return float(roc_auc_score(target, predictions[:, 1]))
+    shares = np.asarray(predictions, dtype=np.float64)
+    return float(log_loss(target, shares / shares.sum(axis=1, keepdims=True), labels=np.arange(shares.shape[1])))
+
+
+def measure(source: PackageTable, frame: Any, seed: int, known: dict[str, Line], arguments: Any) -> Iterable[Line]:
+    """Yield the results of the contenders that have none yet for a table and a seed."""
+    wanted = [name for name in CONTENDERS if name in arguments.contenders and name not in known]
+    if not wanted:
+        return
+    table = split_table(source, frame, seed)
+    about = {"table": source.name, "task": source.task, "seed": seed, "rows": len(table.target)}
+    if OURS in wanted:
+        predictions, figures = run_millrace(table)
+        known[OURS] = {**about, "contender": OURS, "value": score(table, predictions), **figures}
+        yield known[OURS]
+    rivals = [name for name in wanted if name != OURS]
+    if not rivals:
+        return
+    seconds = max(arguments.least_seconds, known.get(OURS, {}).get("wall", 0.0))
+    predicted, figures_of = run_rivals(table, rivals, seed, seconds, arguments)
+    for name in rivals:
+        line = {**about, "contender": name, **figures_of[name]}
+        if name == AUTOGLUON:
+            line |= {"seconds": seconds, "presets": arguments.presets}
+        if name in predicted:
+            line["value"] = score(table, predicted[name])
+        yield line
+
+
+def gain(task: str, value: float, other: float) -> float:
+    """Return what a value gains over another: the difference of AUC, else the percentage."""
+    return value - other if task == "binary" else 100 * (1 - value / other)
+
+
+def tabulate(lines: list[Line]) -> str:
+    """Return the tables of quality and cost."""
+    names = [name for name in CONTENDERS if any(line["contender"] == name for line in lines)]
+    found = {(line["table"], line["seed"], line["contender"]): line for line in lines if "value" in line}
+    seeds = {seed for _, seed, _ in found}
+    rows, costs, ranks, worst = [], [], [], []
+    for title in dict.fromkeys(line["table"] for line in lines):
+        complete = [seed for seed in sorted(seeds) if all((title, seed, name) in found for name in names)]
+        if not complete:
+            continue
+        task = found[title, complete[0], names[0]]["task"]
+        sign = -1 if task == "binary" else 1
+        values = np.array([[found[title, seed, name]["value"] for name in names] for seed in complete])
+        places = np.array(
+            [[1 + np.sum(sign * row < sign * one) + (np.sum(row == one) - 1) / 2 for one in row] for row in values]
+        )
+        ranks.append(places.mean(axis=0))
+        means = values.mean(axis=0)
+        defaults = [position for position, name in enumerate(names) if name in DEFAULTS]
+        best = min(defaults, key=lambda position: sign * means[position], default=0)
+        unit = "" if task == "binary" else " %"
+        cells = [f"{mean:.4g}" for mean in means]
+        difference = gain(task, means[0], means[best])
+        limit = -0.003 if task == "binary" else -2.0
+        worst.append(difference >= limit)
+        shown = f"{difference:+.4f}" if task == "binary" else f"{difference:+.1f}{unit}"
+        rows.append(f"| {title} | {METRICS[task]} | {' | '.join(cells)} | {shown} ({names[best]}) |")
+        ours = [found[title, seed, OURS] for seed in complete] if OURS in names else []
+        if ours:
+            medians = {
+                key: float(np.median([line[key] for line in ours])) for key in ("wall", "processor", "latency", "bytes")
+            }
+            chosen = ", ".join(dict.fromkeys(line["selected"] for line in ours))
+            cost = (
+                f"| {title} | {ours[0]['rows']:,} | {len(complete)} | {medians['wall']:.0f} s"
+                f" | {medians['processor']:.0f} s | {1e6 * medians['latency']:.0f} us | {medians['bytes'] / 1e6:.2f} MB"
+            )
+            if AUTOGLUON in names:
+                theirs = [found[title, seed, AUTOGLUON] for seed in complete]
+                cost += (
+                    f" | {1e3 * np.median([line['latency'] for line in theirs]):.0f} ms"
+                    f" | {np.median([line['bytes'] for line in theirs]) / 1e6:.1f} MB"
+                )
+            costs.append(f"{cost} | {chosen} |")
+    if not ranks:
+        return "no table is complete yet"
+    head = f"| table | metric | {' | '.join(names)} | ours against the best default |"
+    mean_ranks = " | ".join(f"**{rank:.2f}**" for rank in np.mean(ranks, axis=0))
+    rows.append(f"| mean rank | | {mean_ranks} | within the limit on {sum(worst)} of {len(worst)} |")
+    quality = "\n".join([head, "|---" * (len(names) + 3) + "|", *rows])
+    columns = ["table", "rows", "seeds", "run: wall", "run: processor", "one row", "model.onnx"]
+    columns += ["AutoGluon: one row", "AutoGluon: size"] if AUTOGLUON in names else []
+    columns += ["selected"]
+    return "\n".join([quality, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *costs])
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="*", help="names of tables; default: all")
-    wanted = parser.parse_args().tables
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    warnings.simplefilter("ignore", UserWarning)
+    parser.add_argument("--results", type=Path, default=ROOT / ".millrace" / "quality.jsonl")
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=list(range(5)), help="seeds of the split and the rivals"
+    )
+    parser.add_argument("--only", nargs="*", help="beginnings of the names of tables; default: all")
+    parser.add_argument("--tables", type=Path, help="folder of hour.csv, the bike sharing table")
+    parser.add_argument("--contenders", nargs="*", default=CONTENDERS, choices=CONTENDERS)
+    parser.add_argument("--presets", default="", help="of AutoGluon; default: its own")
+    parser.add_argument("--least-seconds", type=float, default=10.0, help="that AutoGluon gets in any case")
+    parser.add_argument("--work", type=Path, default=ROOT / ".millrace" / "peers", help="folder of the environments")
+    parser.add_argument("--show", action="store_true", help="print what is in the file, and measure nothing")
+    arguments = parser.parse_args()
+    for kind in (ConvergenceWarning, UserWarning, RuntimeWarning):
+        warnings.simplefilter("ignore", kind)
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[Line] = []
+    if arguments.results.exists():
+        lines = [json.loads(line) for line in arguments.results.read_text(encoding="utf-8").splitlines()]
+    tables = [table for table in TABLES if not arguments.only or table.name.startswith(tuple(arguments.only))]
+    if arguments.tables and (not arguments.only or BIKES.name.startswith(tuple(arguments.only))):
+        tables.append(BIKES)
+    if not arguments.show:
+        python = make_interpreter(HERE, "datasets", arguments.work)
+        (packages,) = python.parents[1].glob("lib/python*/site-packages")
+        for table in tables:
+            frame = read_frame(table, arguments.tables if table is BIKES else packages)
+            for seed in arguments.seeds:
+                known = {
+                    line["contender"]: line for line in lines if (line["table"], line["seed"]) == (table.name, seed)
+                }
+                for line in measure(table, frame, seed, known, arguments):
+                    lines.append(line)
+                    with arguments.results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    shown = f"{line['value']:.5g}" if "value" in line else line["error"]
+                    print(f"{table.name}, seed {seed}, {line['contender']}: {shown}", file=sys.stderr, flush=True)
+    shown = {table.name for table in tables}
     print(f"{platform.machine()}, Python {platform.python_version()}\n")
-    print("| table | metric | selected by a run | best of scikit-learn's search | gain, 95 % | | known optimum |")
-    print("|---|---|---|---|---|---|---|")
-    for table in make_tables():
-        if not wanted or table.name in wanted:
-            print(measure(table), flush=True)
+    print(tabulate([line for line in lines if line["table"] in shown and line["contender"] in arguments.contenders]))
 
 
 if __name__ == "__main__":
