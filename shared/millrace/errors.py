@@ -154,6 +154,27 @@ class ArtifactNotFoundError(NotFoundError):
     """A stored object that a record points to is gone."""
 
 
+class EndpointNotFoundError(NotFoundError):
+    """An MLflow client calls an endpoint that this server does not have; clients then do without."""
+
+    error_code = "ENDPOINT_NOT_FOUND"
+
+
+class AlreadyExistsError(MillraceError):
+    """A name is taken; MLflow's clients then use what has it."""
+
+    http_status = 400
+    error_code = "RESOURCE_ALREADY_EXISTS"
+
+
+class TooManyRequestsError(MillraceError):
+    """Requests come faster than the table takes them; MLflow's clients wait and repeat theirs."""
+
+    http_status = 429
+    error_code = "REQUEST_LIMIT_EXCEEDED"
+    retryable = True
+
+
 class ConflictError(MillraceError):
     """The state changed between reading and writing it."""
 

@@ -31,6 +31,8 @@
     <model>/runs/<run_id>/prediction_profile.json     the winner's predictions of the holdout, for monitoring
     <model>/runs/<run_id>/confidence.json             the calibration of the winner's intervals or prediction sets
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
+    mlflow/experiments/<experiment_id>/<run_id>/      artifacts of MLflow clients, which write them themselves
+    mlflow/records/<hash>                             records of MLflow runs that are too large for an item
 """
 
 from datetime import UTC, datetime
@@ -41,6 +43,9 @@ from millrace.ports import Key
 INCOMING_PREFIX = "incoming/"
 #: Where files to score lie, and their predictions. Neither holds the other, so no job can start another one.
 SCORE_PREFIX, SCORED_PREFIX = "score/", "scored/"
+
+#: What MLflow clients write, and what the server of their API writes: a model named mlflow has neither folder.
+MLFLOW_ARTIFACTS, MLFLOW_RECORDS = "mlflow/experiments", "mlflow/records"
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -208,8 +208,8 @@ class Schedules(Protocol):
 
 
 # -- the registry's store: items by key, with conditions and changes as data. :mod:`millrace.registry` decides what is
-# -- written under which conditions; a store only checks them and writes. Values are strings, whole numbers and, for a
-# -- model's aliases, a mapping of numbers.
+# -- written under which conditions; a store only checks them and writes. Values are strings, whole numbers, bytes and,
+# -- for a model's aliases, a mapping of numbers.
 Item = Mapping[str, Any]
 #: An attribute, or one entry of an attribute that is a mapping.
 AttributePath = str | tuple[str, str]
@@ -217,8 +217,9 @@ AttributePath = str | tuple[str, str]
 Assignments = Mapping[Any, Any]
 
 
-#: ``registry`` holds what acting functions write alone, ``runs`` what functions that read files of users may write too.
-Table = Literal["registry", "runs"]
+#: ``registry`` holds what acting functions write alone, ``runs`` what functions that read files of users may write too,
+#: ``tracking`` what MLflow clients log.
+Table = Literal["registry", "runs", "tracking"]
 
 
 class Key(NamedTuple):
@@ -310,7 +311,7 @@ StoreChange = Put | Update | Delete | Check
 
 
 class RegistryStore(Protocol):
-    """Two tables of items. Reads are consistent: decisions are made on them."""
+    """Tables of items. Reads are consistent: decisions are made on them."""
 
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""

@@ -123,6 +123,13 @@ class DueModelsSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingSettings(StoreSettings):
+    """Settings of ``serve_mlflow``."""
+
+    tracking_table: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     """Settings of functions that publish events, which carry the stack's name."""
 

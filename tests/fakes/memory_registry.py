@@ -36,6 +36,8 @@ def _size(value: Any) -> int:
     match value:
         case str():
             return len(value.encode())  # raises for half a surrogate pair
+        case bytes():
+            return len(value)
         case Plus() | Default():
             return _size(value.number if isinstance(value, Plus) else value.value)
         case int() if not isinstance(value, bool) and abs(value) < _MAX_NUMBER:

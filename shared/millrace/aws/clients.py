@@ -37,6 +37,7 @@ from millrace.settings import (
     RegistrySettings,
     ReleaseScheduleSettings,
     ScheduleSettings,
+    TrackingSettings,
     load_settings,
 )
 
@@ -102,6 +103,14 @@ def registry() -> "Registry":
     from millrace.registry.store import Registry  # noqa: PLC0415 - its import is half of a cold start without it
 
     return Registry(registry_store())
+
+
+@_cached_factory
+def tracking_store() -> RegistryStore:
+    """Return the items of the registry's tables and of the table of MLflow's experiments."""
+    settings = load_settings(TrackingSettings)
+    tables = settings.registry_table, settings.runs_table, settings.tracking_table
+    return DynamoRegistryStore(_client("dynamodb"), *tables)
 
 
 @_cached_factory

@@ -40,13 +40,16 @@ class DynamoRegistryStore:
 
     Parameters
     ----------
-    registry_table, runs_table : str
-        Tables with string keys ``pk`` and ``sk``; the registry's has TTL on ``expires_at``.
+    registry_table, runs_table, tracking_table : str
+        Tables with string keys ``pk`` and ``sk``; the registry's has TTL on ``expires_at``. Most functions know no
+        tracking table.
     """
 
-    def __init__(self, client: "DynamoDBClient", registry_table: str, runs_table: str) -> None:
+    def __init__(
+        self, client: "DynamoDBClient", registry_table: str, runs_table: str, tracking_table: str = ""
+    ) -> None:
         self._client = client
-        self._names: dict[Table, str] = {"registry": registry_table, "runs": runs_table}
+        self._names: dict[Table, str] = {"registry": registry_table, "runs": runs_table, "tracking": tracking_table}
 
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""
@@ -261,6 +264,8 @@ def _to_attributes(item: Item) -> dict[str, Any]:
 def _to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {"M": _to_attributes(value)}
+    if isinstance(value, bytes):
+        return {"B": value}
     return {"S": value} if isinstance(value, str) else {"N": str(value)}
 
 

@@ -1,0 +1,62 @@
+"""Responses to requests of MLflow's API: the endpoint, its arguments, and every error in MLflow's form."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from millrace.errors import (
+    EndpointNotFoundError,
+    MillraceError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+)
+from millrace.tracking import experiments
+from millrace.tracking.arguments import read_arguments
+from millrace.tracking.tracking_calls import TrackingCall, TrackingEndpoint
+
+#: Every module with endpoints; Millrace's registry, whose import takes longer, is imported by the calls that need it.
+_MODULES = (experiments,)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingRequest:
+    """A request: the path begins after the prefix of the API, with ``/api`` or ``/ajax-api``."""
+
+    method: str
+    path: str
+    query: Mapping[str, list[str]]
+    body: Mapping[str, Any]
+
+
+def respond_to(request: TrackingRequest, call: TrackingCall) -> Mapping[str, Any] | str:
+    """Return a response, a JSON object or text; raises ``MillraceError``, whose class has status and error code."""
+    found = re.fullmatch(r"/(?:ajax-)?api/(\d\.\d)/?mlflow/(.+)", request.path)
+    if found is None:
+        raise _no_endpoint(request)
+    api, path = found.groups()
+    for endpoint, pattern in _endpoints(path.partition("/")[0]):
+        if request.method in endpoint.methods and endpoint.api == api and (match := pattern.fullmatch(path)):
+            arguments = read_arguments(endpoint.arguments, request.query, request.body, match.groupdict())
+            try:
+                return endpoint.handle(call, arguments) or {}
+            except ServiceUnavailableError as error:
+                # MLflow's clients repeat both; this one says that the server is well.
+                raise TooManyRequestsError(error.message) from error
+    raise _no_endpoint(request)
+
+
+def _no_endpoint(request: TrackingRequest) -> MillraceError:
+    return EndpointNotFoundError(f"Millrace has no endpoint {request.method} {request.path[:200]}")
+
+
+@cache
+def _endpoints(first: str) -> tuple[tuple[TrackingEndpoint, re.Pattern[str]], ...]:
+    """Return the endpoints whose paths begin with a part, and the patterns of their paths."""
+    return tuple(
+        (endpoint, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", endpoint.path)))
+        for module in _MODULES
+        for endpoint in module.ENDPOINTS
+        if endpoint.path.partition("/")[0] == first
+    )
