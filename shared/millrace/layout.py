@@ -31,6 +31,7 @@
     <model>/runs/<run_id>/prediction_profile.json     the winner's predictions of the holdout, for monitoring
     <model>/runs/<run_id>/confidence.json             the calibration of the winner's intervals or prediction sets
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
+    <model>/versions/<n>/mlflow/                      the version as an MLflow model: MLmodel model.onnx code/ ...
 """
 
 from datetime import UTC, datetime
@@ -184,6 +185,11 @@ def confidence_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def mlflow_key(model: str, version: int, path: str) -> str:
+    """Return the key of a file of a registered version as an MLflow model; of the directory with an empty path."""
+    return version_key(model, version, f"mlflow/{path}")
 
 
 def job_key(job_id: str, name: str) -> str:
