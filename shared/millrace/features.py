@@ -206,6 +206,16 @@ def build_features(
     return FeatureMatrix(numbers, strings)
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: JSON's escapes can write half a surrogate pair, and no file can."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
 def split_tokens(text: str) -> list[str]:
     """Return the tokens of a text: runs of letters, their marks, and digits of any script, in lower case.
 

@@ -28,16 +28,6 @@ def write_json(value: Any) -> str:
     return text.decode("ascii") if text.isascii() else _write(orjson.loads(text))
 
 
-def is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can hold a text: JSON's escapes can write half a surrogate pair, and no file can."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return False
-    return True
-
-
 def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
     """Read a document in which no object repeats a key.
 

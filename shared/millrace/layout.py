@@ -33,6 +33,7 @@
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
     mlflow/experiments/<experiment_id>/<run_id>/      artifacts of MLflow clients, which write them themselves
     mlflow/records/<hash>                             records of MLflow runs that are too large for an item
+    <model>/versions/<n>/mlflow/                      the version as an MLflow model: MLmodel model.onnx code/ ...
 """
 
 from datetime import UTC, datetime
@@ -189,6 +190,11 @@ def confidence_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def mlflow_key(model: str, version: int, path: str) -> str:
+    """Return the key of a file of a registered version as an MLflow model; of the directory with an empty path."""
+    return version_key(model, version, f"mlflow/{path}")
 
 
 def job_key(job_id: str, name: str) -> str:

@@ -28,7 +28,7 @@ from millrace.registry.store import Registry
 from millrace.spec.operations import RetentionSpec
 
 #: The names of collected artifacts; everything else is a document, and stays.
-ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "background.npz"})
+ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "background.npz", "mlflow/model.onnx"})
 #: Objects that one call deletes; further calls delete more.
 MAX_OBJECTS = 5_000
 #: Moves of an alias that are read; more than people make in a window of retention.

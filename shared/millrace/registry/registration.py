@@ -22,9 +22,11 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.evaluation_results import Evaluation
+from millrace.exports.mlflow_model import mlflow_files
 from millrace.layout import (
     confidence_key,
     evaluation_key,
+    mlflow_key,
     prediction_profile_key,
     prepared_key,
     trial_key,
@@ -244,7 +246,26 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     for name in {MODEL, *trial.artifacts} & stored.keys():
         if Artifact.of(stored[name]).sha256 != trial.artifacts.get(name):
             raise ArtifactIntegrityError(f"{name} of trial {trial.trial_id} is not what the trial recorded")
-    return stored | _write_card(winner, version, stored, model_store)
+    return stored | _write_card(winner, version, stored, model_store) | _write_mlflow(version, stored, model_store)
+
+
+def _write_mlflow(version: ModelVersion, stored: Mapping[str, bytes], model_store: ObjectStore) -> dict[str, bytes]:
+    """Write the version as an MLflow model, and return its manifest, which has the hashes of the other files."""
+    files = mlflow_files(
+        stored[SIGNATURE],
+        stored[MODEL],
+        model=version.model,
+        version=version.version,
+        created_at=version.created_at,
+        metadata={"semantic_version": version.semantic_version, "run_id": version.run_id},
+    )
+    for name, body in files.items():
+        key = mlflow_key(version.model, version.version, name)
+        if name == MODEL:
+            model_store.copy(version_key(version.model, version.version, MODEL), key)
+        else:
+            model_store.put(key, body)
+    return {f"mlflow/{MANIFEST}": files[MANIFEST]}
 
 
 def _write_card(

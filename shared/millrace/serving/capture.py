@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from millrace.json_text import is_unicode, write_json
+from millrace.features import is_unicode
+from millrace.json_text import write_json
 
 if TYPE_CHECKING:
     # Readers of captured lines have no ONNX Runtime.

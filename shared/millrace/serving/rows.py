@@ -26,9 +26,9 @@ from millrace.features import (
     FeatureMatrix,
     build_features,
     build_few_features,
+    is_unicode,
     missing_mask,
 )
-from millrace.json_text import is_unicode
 from millrace.quantities import PLAIN, format_number, format_range
 from millrace.schema import Column, TableSchema
 from millrace.serving.request import ABSENT, RequestTable

@@ -161,6 +161,17 @@ def test_data_prepared_without_reference_statistics_can_be_registered(world):
     assert "reference.json" not in world.document(1, "manifest.json")["artifacts"]
 
 
+def test_a_version_lies_beside_as_an_mlflow_model(world):
+    world.register(world.evaluated_run())
+    manifest = world.document(1, "mlflow/manifest.json")
+    stored = world.models.keys(f"{MODEL}/versions/1/mlflow/")
+    assert set(manifest["artifacts"]) | {"manifest.json"} == {key.split("/mlflow/")[1] for key in stored}
+    for name, artifact in manifest["artifacts"].items():
+        assert sha256(world.models.get(version_key(MODEL, 1, f"mlflow/{name}"))) == artifact["sha256"]
+    facts = world.document(1, "mlflow/MLmodel")["metadata"]["millrace"]
+    assert (facts["model"], facts["version"], facts["semantic_version"]) == (MODEL, 1, "1.0.0")
+
+
 def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_the_manifests(world):
     run = world.evaluated_run()
     world.register(run)
@@ -168,8 +179,9 @@ def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_th
     body = world.models.get(version_key(MODEL, 1, "manifest.json"))
     manifest = json.loads(body)
     assert version.manifest_sha256 == sha256(body)
-    stored = {key.rsplit("/", 1)[1] for key in world.models.keys(f"{MODEL}/versions/1/")}
-    assert set(manifest["artifacts"]) == stored - {"manifest.json"}
+    stored = {key.removeprefix(f"{MODEL}/versions/1/") for key in world.models.keys(f"{MODEL}/versions/1/")}
+    exported = {name for name in stored if name.startswith("mlflow/")}
+    assert set(manifest["artifacts"]) == stored - exported - {"manifest.json"} | {"mlflow/manifest.json"}
     assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json"}
     assert stored >= {"card.html", "card.json", "card.md"}
     for name, artifact in manifest["artifacts"].items():

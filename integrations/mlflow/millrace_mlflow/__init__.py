@@ -1,0 +1,1 @@
+"""Millrace for MLflow's clients."""

@@ -1,0 +1,3 @@
+"""Versions as directories of other tools."""
+
+__all__ = ["mlflow_model"]

@@ -1,0 +1,38 @@
+"""MLflow's stock client with what Millrace gives it: exported versions, and the plugin that signs."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conversations import PYTHON, run
+from tests.exported_models import ROWS, exported_files, served_predictions, write_files
+from tests.template.template_file import ROOT
+
+THRESHOLD = {"threshold": {"positive_class": "true", "value": 0.7}}
+
+
+def test_a_stock_client_loads_exported_versions_and_predicts_as_the_endpoint(tmp_path: Path) -> None:
+    """Two versions in one process, neither of which needs a plugin, an ONNX flavour or this project."""
+    binary = write_files(exported_files("binary", **THRESHOLD), tmp_path / "binary")
+    regression = write_files(exported_files("regression"), tmp_path / "regression")
+    found = run("load_mlflow.py", json.dumps(ROWS), str(binary), str(regression))
+    assert found["flavors"] == [["python_function"]] * 2
+    expected = [served_predictions("binary", **THRESHOLD), served_predictions("regression")]
+    assert found["from_rows"] == expected
+    assert "age" in found["absent"]
+    assert "row 0: plan: expects a string, got a number" in found["wrong"]
+    assert found["from_typed"] == expected
+
+
+def test_the_plugin_signs_what_a_server_can_verify() -> None:
+    if not PYTHON.exists():
+        pytest.skip("the clients are not installed; `make tools` does it")
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", str(ROOT)), "NO_PROXY": "127.0.0.1"}
+    folder = ROOT / "integrations" / "mlflow"
+    command = [str(PYTHON), "-m", "unittest", "discover", str(folder / "tests")]
+    environment["PYTHONPATH"] = str(folder)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-8_000:]
