@@ -167,6 +167,13 @@ class AlreadyExistsError(MillraceError):
     error_code = "RESOURCE_ALREADY_EXISTS"
 
 
+class InvalidStateError(MillraceError):
+    """What a request changes is in a state that does not allow it."""
+
+    http_status = 400
+    error_code = "INVALID_STATE"
+
+
 class TooManyRequestsError(MillraceError):
     """Requests come faster than the table takes them; MLflow's clients wait and repeat theirs."""
 

@@ -4,11 +4,12 @@ import boto3
 
 TABLE_NAME = "millrace-registry"
 RUNS_TABLE_NAME = "millrace-runs"
+TRACKING_TABLE_NAME = "millrace-tracking"
 
 
 def create_table() -> None:
     """Create the tables in the account that is mocked now."""
-    for name in (TABLE_NAME, RUNS_TABLE_NAME):
+    for name in (TABLE_NAME, RUNS_TABLE_NAME, TRACKING_TABLE_NAME):
         _create(name)
 
 

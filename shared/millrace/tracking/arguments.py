@@ -37,7 +37,8 @@ def missing_argument(path: str) -> InvalidInputError:
 
 def invalid_argument(path: str, value: Any, reason: str = "") -> InvalidInputError:
     """Return the error of an argument that is no such value."""
-    message = f"Invalid value {json.dumps(value, sort_keys=True)} for parameter '{path}' supplied"
+    shown = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)[:200]
+    message = f"Invalid value {shown} for parameter '{path}' supplied"
     message = f"{message}: {reason}" if reason else f"{message}."
     return InvalidInputError(f"{message} {_SEE}", [FieldError(path, reason or "is not valid")])
 
@@ -125,18 +126,15 @@ def validate_key(key: Any, path: str) -> str:
             "Names may be treated as files in certain cases, and must not resolve to other names when treated as such."
         )
         raise invalid_argument(path, key, f"{reason} This name would resolve to {normal!r}")
-    validate_length(path, key, MAX_KEY)
-    return key
+    return validate_length(path, key, MAX_KEY)
 
 
-def validate_length(path: str, value: str, limit: int) -> None:
-    """Raise ``InvalidInputError`` for a text that is longer than MLflow allows."""
+def validate_length(path: str, value: str, limit: int) -> str:
+    """Return a text; raises ``InvalidInputError`` for one that is longer than MLflow allows."""
     if len(value) > limit:
-        shown = value if len(value) <= 20 else value[:20] + "..."  # noqa: PLR2004 - MLflow's
-        raise InvalidInputError(
-            f"'{path}' exceeds the maximum length of {limit} characters (got {len(value)}: {shown!r})",
-            [FieldError(path, f"longer than {limit} characters")],
-        )
+        message = f"'{path}' exceeds the maximum length of {limit} characters"
+        raise InvalidInputError(message, [FieldError(path, f"is longer than {limit} characters")])
+    return value
 
 
 def read_pairs(values: Iterable[Any], path: str) -> dict[str, str]:

@@ -12,12 +12,32 @@ from millrace.errors import (
     ServiceUnavailableError,
     TooManyRequestsError,
 )
-from millrace.tracking import experiments
+from millrace.tracking import (
+    artifact_listing,
+    dataset_search,
+    experiments,
+    logged_models,
+    metric_history,
+    run_logging,
+    run_search,
+    server_info,
+    tracked_runs,
+)
 from millrace.tracking.arguments import read_arguments
 from millrace.tracking.tracking_calls import TrackingCall, TrackingEndpoint
 
 #: Every module with endpoints; Millrace's registry, whose import takes longer, is imported by the calls that need it.
-_MODULES = (experiments,)
+_MODULES = (
+    experiments,
+    dataset_search,
+    tracked_runs,
+    run_logging,
+    run_search,
+    metric_history,
+    logged_models,
+    artifact_listing,
+    server_info,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,8 @@ class TrackingRequest:
 
 def respond_to(request: TrackingRequest, call: TrackingCall) -> Mapping[str, Any] | str:
     """Return a response, a JSON object or text; raises ``MillraceError``, whose class has status and error code."""
+    if request.method == "GET" and request.path in server_info.TEXTS:
+        return server_info.TEXTS[request.path]
     found = re.fullmatch(r"/(?:ajax-)?api/(\d\.\d)/?mlflow/(.+)", request.path)
     if found is None:
         raise _no_endpoint(request)

@@ -4,7 +4,7 @@ A module declares its endpoints as ``ENDPOINTS``; :mod:`millrace.tracking.tracki
 validates the arguments and returns the response.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -82,6 +82,8 @@ class TrackingCall:
     #: Build what only some requests need, and whose import takes time.
     registry: Callable[[], "Registry"]
     mirror: Mirror = field(default_factory=NoMirror)
+    #: Experiment and start of runs, which never change: an execution environment remembers them.
+    places: MutableMapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def now_ms(self) -> int:

@@ -18,7 +18,9 @@ No scan, no secondary index.
 """
 
 import hashlib
+import json
 import re
+from typing import Literal
 
 from millrace.ports import Key
 
@@ -27,14 +29,17 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _END_OF_TIME = 10**14
 
 
+EXPERIMENTS_PARTITION = "EXPERIMENTS"
+
+
 def experiment_key(experiment_id: str) -> Key:
     """Return the key of an experiment."""
-    return Key("EXPERIMENTS", f"E#{experiment_id}", "tracking")
+    return Key(EXPERIMENTS_PARTITION, f"E#{experiment_id}", "tracking")
 
 
 def experiment_name_key(name: str) -> Key:
     """Return the key of the item that makes a name unique."""
-    return Key("EXPERIMENTS", f"N#{short_hash(name)}", "tracking")
+    return Key(EXPERIMENTS_PARTITION, f"N#{short_hash(name)}", "tracking")
 
 
 def experiment_partition(experiment_id: str) -> str:
@@ -44,7 +49,7 @@ def experiment_partition(experiment_id: str) -> str:
 
 def run_pointer(run_id: str) -> Key:
     """Return the key of the item that says where a run is."""
-    return Key(f"RUN#{run_id}", "POINTER", "tracking")
+    return Key(run_partition(run_id), "POINTER", "tracking")
 
 
 def run_key(experiment_id: str, run_id: str, started_ms: int) -> Key:
@@ -70,3 +75,28 @@ def is_mirrored_experiment(experiment_id: str) -> bool:
 def is_mirrored_run(run_id: str) -> bool:
     """Return whether a run is one of Millrace's runs or trials."""
     return not _RUN_ID.fullmatch(run_id)
+
+
+def dataset_item(experiment_id: str, name: str, digest: str) -> Key:
+    """Return the key of a dataset of an experiment's runs."""
+    return Key(experiment_partition(experiment_id), f"D#{short_hash(json.dumps([name, digest]))}", "tracking")
+
+
+def logged_model_pointer(model_id: str) -> Key:
+    """Return the key of the item that says where a logged model is."""
+    return Key(f"LOGGED#{model_id}", "POINTER", "tracking")
+
+
+def logged_model_key(experiment_id: str, model_id: str, created_ms: int) -> Key:
+    """Return the key of a logged model: the latest sorts first, then the id."""
+    return Key(experiment_partition(experiment_id), f"L#{descending(created_ms)}#{model_id}", "tracking")
+
+
+def chunk_prefix(kind: Literal["H", "C"], metric: str) -> str:
+    """Return what the sort keys of a metric's headers (H) or contents (C) of chunks begin with."""
+    return f"{kind}#{short_hash(metric)}#"
+
+
+def run_partition(run_id: str) -> str:
+    """Return the partition of a run's pointer and chunks."""
+    return f"RUN#{run_id}"

@@ -76,6 +76,36 @@ class RunRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     is_mirrored: bool = False
 
 
+class LoggedPoint(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A value of a metric that was logged for a model."""
+
+    model_id: str
+    key: str
+    point: Point
+    run_id: str = ""
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+class LoggedModelRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A logged model of MLflow 3."""
+
+    model_id: str
+    experiment_id: str
+    name: str
+    artifact_uri: str
+    created_ms: int
+    updated_ms: int
+    status: str = "LOGGED_MODEL_PENDING"
+    model_type: str = ""
+    source_run_id: str = ""
+    stage: str = ACTIVE
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    #: The newest values of its metrics.
+    points: list[LoggedPoint] = []
+
+
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
