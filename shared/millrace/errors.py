@@ -168,7 +168,7 @@ class AlreadyExistsError(MillraceError):
 
 
 class InvalidStateError(MillraceError):
-    """What a request changes is in a state that does not allow it."""
+    """A request changes a resource whose state does not allow it."""
 
     http_status = 400
     error_code = "INVALID_STATE"

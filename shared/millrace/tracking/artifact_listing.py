@@ -14,7 +14,7 @@ from millrace.tracking.tracking_calls import Arguments, TrackingCall, TrackingEn
 MAX_ENTRIES = 10_000
 
 
-def describe_artifacts(call: TrackingCall, root: str, path: str | None) -> dict[str, Any]:
+def list_artifact_entries(call: TrackingCall, root: str, path: str | None) -> dict[str, Any]:
     """Return the files and folders directly below a path of a root, by name.
 
     Of a root that is not in the bucket of models nothing is listed: this function may not read others.
@@ -43,12 +43,12 @@ def describe_artifacts(call: TrackingCall, root: str, path: str | None) -> dict[
 
 def _list(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     run = find_run_record(call, read_run_id(arguments)).record
-    return describe_artifacts(call, run.artifact_uri, arguments.get("path"))
+    return list_artifact_entries(call, run.artifact_uri, arguments.get("path"))
 
 
 def _list_of_model(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     model = find_logged_model(call, arguments["model_id"]).record
-    return describe_artifacts(call, model.artifact_uri, arguments.get("artifact_directory_path"))
+    return list_artifact_entries(call, model.artifact_uri, arguments.get("artifact_directory_path"))
 
 
 ENDPOINTS = (

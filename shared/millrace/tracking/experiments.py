@@ -38,7 +38,9 @@ from millrace.tracking.record_items import (
     repeat,
 )
 from millrace.tracking.search_language import (
+    LISTED,
     EntityKind,
+    FilterComparison,
     Grammar,
     parse_filter,
     parse_order,
@@ -234,10 +236,7 @@ def list_experiments(call: TrackingCall) -> Iterator[ExperimentRecord]:
 
 def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     limit, view = read_limit(arguments, DEFAULT_PAGE, MAX_PAGE), read_view(arguments, "view_type")
-    comparisons = [
-        one._replace(value=float(one.value)) if one.key == "experiment_id" and one.operator in ("=", "!=") else one
-        for one in parse_filter(arguments.get("filter"), GRAMMAR)
-    ]
+    comparisons = [_compare_id(one) for one in parse_filter(arguments.get("filter"), GRAMMAR)]
     order = arguments.get("order_by") or ["creation_time DESC", "experiment_id ASC"]
     orders = parse_order(order, GRAMMAR)
     found = [record for record in list_experiments(call) if is_viewed(record.stage, view)]
@@ -245,6 +244,16 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     found = sort_found(select_found(found, comparisons, _value), orders, _value)
     page, token = cut_page(found, arguments, limit)
     return {"experiments": [describe_experiment(record) for record in page], **token}
+
+
+def _compare_id(one: FilterComparison) -> FilterComparison:
+    """Return a comparison with an id, which is a whole number, as one of numbers."""
+    if (one.kind, one.key) != ("attribute", "experiment_id") or one.operator in LISTED:
+        return one
+    if one.operator not in ("=", "!="):
+        message = f"Invalid comparator for experiment_id: {one.operator}"
+        raise InvalidInputError(message, [FieldError("filter", message)])
+    return one._replace(value=int(validate_experiment_id(one.value)))
 
 
 def _value(record: ExperimentRecord, kind: EntityKind, key: str) -> Any:

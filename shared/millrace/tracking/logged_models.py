@@ -35,8 +35,8 @@ from millrace.tracking.record_items import (
 )
 from millrace.tracking.run_names import make_name
 from millrace.tracking.search_language import (
-    Comparison,
     EntityKind,
+    FilterComparison,
     Grammar,
     Order,
     parse_filter,
@@ -285,7 +285,7 @@ class _Datasets:
         )
 
 
-def _matches(record: LoggedModelRecord, comparisons: Sequence[Comparison], datasets: _Datasets) -> bool:
+def _matches(record: LoggedModelRecord, comparisons: Sequence[FilterComparison], datasets: _Datasets) -> bool:
     points = [one for one in record.points if datasets.fit(one)]
     metrics = [one for one in comparisons if one.kind == "metric"]
     if datasets.wanted and not metrics and not points:

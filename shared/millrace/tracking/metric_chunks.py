@@ -75,11 +75,14 @@ def add_points(run: RunRecord, points: Iterable[tuple[str, Point]]) -> list[Put]
 
     A value that comes again changes nothing: where it is in a chunk already, reading leaves it out.
     """
+    known: dict[str, set[tuple[int, int, float, bool]]] = {}
     for key, point in points:
-        tail = run.tails.setdefault(key, [])
+        if key not in known:
+            known[key] = {time_order(one) for one in run.tails.setdefault(key, [])}
         order = time_order(point)
-        if all(time_order(known) != order for known in tail):
-            tail.append(point)
+        if order not in known[key]:
+            known[key].add(order)
+            run.tails[key].append(point)
         latest = run.latest.get(key)
         if latest is None or rank_of_latest(point) > rank_of_latest(latest):
             run.latest[key] = point

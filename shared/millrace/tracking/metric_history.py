@@ -143,11 +143,11 @@ def _get_history(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
 
 def _sample(points: Sequence[Point], number: int) -> list[Point]:
     """Return the first value of each of ``number`` equal parts, and the last value in place of the last part's."""
-    positions = sample_positions(len(points), number)
+    positions = find_sample_positions(len(points), number)
     return [points[position] for position in positions]
 
 
-def sample_positions(length: int, number: int) -> list[int]:
+def find_sample_positions(length: int, number: int) -> list[int]:
     """Return the positions of a sample: where each of ``number`` parts begins, and the last."""
     if length <= number:
         return list(range(length))
@@ -178,7 +178,7 @@ def _sample_run(call: TrackingCall, run_id: str, metric: str, number: int, steps
 def _read_sampled(call: TrackingCall, run_id: str, headers: Sequence[ChunkHeader], number: int) -> list[list[Point]]:
     """Return values of a long history: of chunks that are spread evenly, and the ends of the others."""
     by_step = sorted(headers, key=lambda header: step_order(header.first))
-    chosen = {by_step[position].sort for position in sample_positions(len(by_step), min(number, _MAX_CONTENTS))}
+    chosen = {by_step[position].sort for position in find_sample_positions(len(by_step), min(number, _MAX_CONTENTS))}
     read = [header for header in by_step if header.sort in chosen]
     contents = dict(zip((header.sort for header in read), read_contents(call, run_id, read), strict=True))
     per_chunk = max(1, number // len(by_step))

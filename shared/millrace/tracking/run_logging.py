@@ -1,4 +1,4 @@
-"""What clients log to a run: metrics, parameters, tags, datasets, models. A request is written whole or not at all."""
+"""Logging to a run: metrics, parameters, tags, datasets, models. A request is written whole or not at all."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ _MAX_DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575
 #: An item holds 400 KB.
 _MAX_ITEM = 380_000
 _MODELS_TAG = "mlflow.log-model.history"
-_WORDS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 class _Batch:
@@ -76,7 +76,7 @@ def _read_metric(metric: Any, at: Any) -> tuple[str, Point]:
             raise missing_argument(at(member))
     key, value, timestamp = metric["key"], metric["value"], read_integer(metric["timestamp"])
     validate_key(key, at("name"))
-    number = _WORDS.get(value) if isinstance(value, str) else value
+    number = _NOT_FINITE.get(value) if isinstance(value, str) else value
     if isinstance(number, str | None):
         try:
             number = float(value)

@@ -23,8 +23,8 @@ from millrace.tracking.experiments import (
 from millrace.tracking.pages import MAX_BYTES, read_limit, read_offset, read_token, write_token
 from millrace.tracking.record_items import read_record
 from millrace.tracking.search_language import (
-    Comparison,
     EntityKind,
+    FilterComparison,
     Grammar,
     Order,
     parse_filter,
@@ -86,7 +86,7 @@ def _value(run: RunRecord, kind: EntityKind, key: str) -> Any:
     }[key]
 
 
-def _holds(run: RunRecord, one: Comparison) -> bool:
+def _holds(run: RunRecord, one: FilterComparison) -> bool:
     if one.kind != "dataset":
         return one.holds(_value(run, one.kind, one.key))
     values = (
@@ -152,7 +152,7 @@ def _read_runs(call: TrackingCall, experiment: ExperimentRecord, after: str | No
         yield item["sk"], run, effective_stage(run, experiment)
 
 
-def _matching(found: Iterable[_Found], view: ViewType, comparisons: Sequence[Comparison]) -> Iterator[_Found]:
+def _matching(found: Iterable[_Found], view: ViewType, comparisons: Sequence[FilterComparison]) -> Iterator[_Found]:
     for one in found:
         if is_viewed(one[2], view) and all(_holds(one[1], comparison) for comparison in comparisons):
             yield one

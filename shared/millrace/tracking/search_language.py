@@ -45,7 +45,7 @@ _RUNS_KINDS: Mapping[str, EntityKind] = {
 
 @dataclass(frozen=True)
 class Grammar:
-    """What the entities of one search have, and what it may compare and order by."""
+    """Attributes and other parts of the entities of one search, and those that it may compare and order by."""
 
     texts: frozenset[str]  # attributes that are texts
     numbers: frozenset[str] = frozenset()  # attributes that are whole numbers
@@ -60,7 +60,7 @@ class Grammar:
     dataset_keys: frozenset[str] = frozenset({"name", "digest", "context"})
 
 
-class Comparison(NamedTuple):
+class FilterComparison(NamedTuple):
     """One comparison of a filter."""
 
     kind: EntityKind
@@ -115,7 +115,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_WORDS = frozenset({"AND", "LIKE", "ILIKE", "IN", "NOT", "IS", "NULL"})
+_KEYWORDS = frozenset({"AND", "LIKE", "ILIKE", "IN", "NOT", "IS", "NULL"})
 #: Longer ones are refused before they cost time.
 _MAX_FILTER = 20_000
 
@@ -125,10 +125,10 @@ class _Token(NamedTuple):
     text: str
 
     @property
-    def word(self) -> str:
-        """The token as a word of the language, or nothing."""
+    def keyword(self) -> str:
+        """The token as a keyword of the language, or nothing."""
         upper = self.text.upper()
-        return upper if self.kind == "identifier" and upper in _WORDS else ""
+        return upper if self.kind == "identifier" and upper in _KEYWORDS else ""
 
 
 _END = _Token("end", "")
@@ -153,14 +153,14 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
-def parse_filter(text: str | None, grammar: Grammar) -> list[Comparison]:
+def parse_filter(text: str | None, grammar: Grammar) -> list[FilterComparison]:
     """Return the comparisons of a filter; raises ``InvalidInputError``, with MLflow's wording where clients know it."""
     tokens = _tokens(text or "")
-    comparisons: list[Comparison] = []
+    comparisons: list[FilterComparison] = []
     position = 0
     while position < len(tokens):
         if comparisons:
-            if tokens[position].word != "AND" or position + 1 == len(tokens):
+            if tokens[position].keyword != "AND" or position + 1 == len(tokens):
                 raise _fail(f"Invalid clause(s) in filter string: {tokens[position].text!r}")
             position += 1
         comparison, position = _parse_comparison(tokens, position, grammar)
@@ -168,23 +168,25 @@ def parse_filter(text: str | None, grammar: Grammar) -> list[Comparison]:
     return comparisons
 
 
-def _parse_comparison(tokens: Sequence[_Token], position: int, grammar: Grammar) -> tuple[Comparison, int]:
+def _parse_comparison(tokens: Sequence[_Token], position: int, grammar: Grammar) -> tuple[FilterComparison, int]:
     def at(offset: int) -> _Token:
         return tokens[position + offset] if position + offset < len(tokens) else _END
 
-    if at(0).kind != "identifier" or at(0).word:
+    if at(0).kind != "identifier" or at(0).keyword:
         raise _fail(f"Invalid clause(s) in filter string: {at(0).text!r}")
     kind, key = _read_identifier(at(0).text, grammar, grammar.texts | grammar.numbers)
-    words = [at(offset).word for offset in (1, 2, 3)]
-    if words[0] == "IS" and (words[1] == "NULL" or words[1:] == ["NOT", "NULL"]):
+    keywords = [at(offset).keyword for offset in (1, 2, 3)]
+    if keywords[0] == "IS" and (keywords[1] == "NULL" or keywords[1:] == ["NOT", "NULL"]):
         if kind not in grammar.presence:
             raise _fail(f"IS NULL / IS NOT NULL is only supported for tags and params, not for '{kind}' '{key}'")
-        is_null = words[1] == "NULL"
-        return Comparison(kind, key, "IS NULL" if is_null else "IS NOT NULL", None), position + (3 if is_null else 4)
-    if words[:2] == ["NOT", "IN"]:
+        is_null = keywords[1] == "NULL"
+        return FilterComparison(kind, key, "IS NULL" if is_null else "IS NOT NULL", None), position + (
+            3 if is_null else 4
+        )
+    if keywords[:2] == ["NOT", "IN"]:
         name, length = "NOT IN", 3
     else:
-        name, length = words[0] or at(1).text, 2
+        name, length = keywords[0] or at(1).text, 2
     if at(1).kind != "operator" and name not in (*TEXTUAL, *LISTED):
         raise _fail(f"Invalid clause(s) in filter string: {at(0).text} {at(1).text}".rstrip())
     if at(length) is _END:
@@ -192,8 +194,8 @@ def _parse_comparison(tokens: Sequence[_Token], position: int, grammar: Grammar)
     _check_operator(kind, key, name, grammar)
     if name in LISTED:
         values, length = _read_list(tokens, position, length)
-        return Comparison(kind, key, name, values), position + length
-    return Comparison(kind, key, name, _read_value(at(length), kind, key, grammar)), position + length + 1
+        return FilterComparison(kind, key, name, values), position + length
+    return FilterComparison(kind, key, name, _read_value(at(length), kind, key, grammar)), position + length + 1
 
 
 def _check_operator(kind: EntityKind, key: str, name: str, grammar: Grammar) -> None:
@@ -290,7 +292,9 @@ def parse_order(clauses: Iterable[Any], grammar: Grammar) -> list[Order]:
     return orders
 
 
-def select_found(entities: Iterable[FoundT], comparisons: Sequence[Comparison], get: GetValue) -> Iterable[FoundT]:
+def select_found(
+    entities: Iterable[FoundT], comparisons: Sequence[FilterComparison], get: GetValue
+) -> Iterable[FoundT]:
     """Yield the entities for which every comparison holds."""
     for entity in entities:
         if all(one.holds(get(entity, one.kind, one.key)) for one in comparisons):

@@ -1,4 +1,4 @@
-"""What clients ask about the server itself: its version, its features, and the page that printed links lead to."""
+"""The server itself: its version, its features, and the page that printed links lead to."""
 
 from collections.abc import Mapping
 from typing import Any

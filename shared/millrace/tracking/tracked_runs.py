@@ -155,7 +155,7 @@ def describe_info(run: RunRecord, stage: str) -> dict[str, Any]:
 
 
 def describe_point(key: str, point: Point) -> dict[str, Any]:
-    """Return a value of a metric as MLflow's JSON, in which NaN is a word."""
+    """Return a value of a metric as MLflow's JSON, in which NaN is a string."""
     value: float | str = point.value if point.value == point.value else "NaN"
     return {"key": key, "value": value, "timestamp": point.timestamp, "step": point.step}
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import Mirror, NoMirror, TrackingCall
@@ -40,18 +41,19 @@ class Server:
             name: [str(one) for one in (value if isinstance(value, list) else [value])] for name, value in query.items()
         }
         full = path if path.startswith("/") else f"/api/2.0/mlflow/{path}"
-        return respond_to(TrackingRequest(method, full, lists, body), call)
+        response = respond_to(TrackingRequest(method, full, lists, body), call)
+        return response if isinstance(response, str) else orjson.loads(orjson.dumps(response))
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         return self.ask("GET", path, query, {})
 
-    def post(self, path: str, **body: Any) -> Any:
+    def post(self, path: str, /, **body: Any) -> Any:
         return self.ask("POST", path, {}, body)
 
-    def patch(self, path: str, **body: Any) -> Any:
+    def patch(self, path: str, /, **body: Any) -> Any:
         return self.ask("PATCH", path, {}, body)
 
-    def delete(self, path: str, **body: Any) -> Any:
+    def delete(self, path: str, /, **body: Any) -> Any:
         return self.ask("DELETE", path, {}, body)
 
 
