@@ -17,6 +17,7 @@ BUCKET = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain"}
 #: Not in the template: moto's CloudFormation knows none.
 GROUP_TYPE = "AWS::Scheduler::ScheduleGroup"
 KEY = {"AttributeName": "pk", "AttributeType": "S"}
+TABLES = ["registry", "runs", "tracking"]
 TEMPLATE = {
     "Resources": {
         "DataBucket": {
@@ -24,16 +25,19 @@ TEMPLATE = {
             "Properties": {"BucketName": "data", "VersioningConfiguration": {"Status": "Enabled"}},
         },
         "ModelsBucket": {**BUCKET, "Properties": {"BucketName": "models"}},
-        "RegistryTable": {
-            "Type": "AWS::DynamoDB::Table",
-            "DeletionPolicy": "Retain",
-            "Properties": {
-                "TableName": "registry",
-                "BillingMode": "PAY_PER_REQUEST",
-                "DeletionProtectionEnabled": True,
-                "AttributeDefinitions": [KEY],
-                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-            },
+        **{
+            f"{name.capitalize()}Table": {
+                "Type": "AWS::DynamoDB::Table",
+                "DeletionPolicy": "Retain",
+                "Properties": {
+                    "TableName": name,
+                    "BillingMode": "PAY_PER_REQUEST",
+                    "DeletionProtectionEnabled": True,
+                    "AttributeDefinitions": [KEY],
+                    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                },
+            }
+            for name in TABLES
         },
         "TrainingPipeline": {
             "Type": "AWS::StepFunctions::StateMachine",
@@ -112,7 +116,7 @@ def test_a_dry_run_shows_what_would_go_and_changes_nothing(account):
     plan = json.loads(result.stdout)
     assert (plan["executions"], plan["schedules"]) == (1, 1)
     assert [(store["name"], store["entries"], store["bytes"]) for store in plan["delete"]] == [("data", 3, 6)]
-    assert [store["name"] for store in plan["keep"]] == ["models", "registry"]
+    assert [store["name"] for store in plan["keep"]] == ["models", *TABLES]
     assert (account.stacks, account.execution_status) == (["ml"], "RUNNING")
 
 
@@ -130,12 +134,12 @@ def test_the_stores_are_kept_and_named_with_their_cost(account):
     assert result.exit_code == 0, result.output
     assert account.stacks == []
     assert account.session.client("scheduler").list_schedules()["Schedules"] == []
-    assert (sorted(account.buckets), account.tables) == (["data", "models"], ["registry"])
+    assert (sorted(account.buckets), account.tables) == (["data", "models"], TABLES)
     left = json.loads(result.stdout.partition("ml\n")[2])  # the runner shows what is typed, too
     assert [(store["store"], store["usd_a_month"]) for store in left["left"]] == [
         ("data", 0.0),
         ("models", 0.0),
-        ("registry", 0.0),
+        *((table, 0.0) for table in TABLES),
     ]
     assert any("aws-sam-cli-managed-default" in where for where in left["elsewhere"])
 
@@ -143,7 +147,7 @@ def test_the_stores_are_kept_and_named_with_their_cost(account):
 def test_stores_are_deleted_as_told_with_every_version(account):
     result = account.uninstall("--yes", "--delete", "data", "--delete", "registry")
     assert result.exit_code == 0, result.output
-    assert (account.buckets, account.tables, account.stacks) == (["models"], [], [])
+    assert (account.buckets, account.tables, account.stacks) == (["models"], ["runs", "tracking"], [])
 
 
 def test_what_was_kept_is_deleted_later_by_the_stacks_id(account):

@@ -65,6 +65,7 @@ ADAPTERS = {
     "object_store": ("ObjectStore", "s3", "object_store.py", "S3ObjectStore"),
     "registry": ("Registry", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
     "registry_store": ("RegistryStore", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
+    "tracking_store": ("RegistryStore", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
     "training_pipeline": ("PipelineStarter", "stepfunctions", "pipeline.py", "StepFunctionsPipeline"),
     "scoring_pipeline": ("ScoringPipeline", "stepfunctions", "pipeline.py", "StepFunctionsScoring"),
     "account_concurrency": ("AccountConcurrency", "lambda", "pipeline.py", "LambdaConcurrency"),
@@ -75,6 +76,10 @@ ADAPTERS = {
     "release_schedules": ("Schedules", "scheduler", "schedules.py", "EventBridgeSchedules"),
     "schedules": ("Schedules", "scheduler", "schedules.py", "EventBridgeSchedules"),
 }
+#: Modules of the adapters' package that call ports.
+COMPOSING = (AWS / "management.py", AWS / "tracking.py")
+#: Factories of stores of items, whose changes are data.
+STORES = frozenset({"registry_store", "tracking_store"})
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")
 CHANGES = frozenset({"Put", "Update", "Delete", "Check"})
 OWN = frozenset({"self", "self.store", "claims"})
@@ -213,9 +218,7 @@ def method_calls(tree: ast.Module) -> list[tuple[str, str]]:
 def handler_actions(handler: Path) -> dict[str, set[str]]:
     """Return the actions that a handler can ask for, each with the ports' methods that need it."""
     files = library_files(handler, SHARED)
-    sources = [path for path in files if AWS not in path.parents] + [AWS / "management.py"] * (
-        (AWS / "management.py") in files
-    )
+    sources = [path for path in files if AWS not in path.parents or path in COMPOSING]
     trees = [parse(path) for path in sources]
     built = {
         alias.name
@@ -226,7 +229,7 @@ def handler_actions(handler: Path) -> dict[str, set[str]]:
     }
     # What the registry does with its store is counted as the registry's.
     outside = [parse(path) for path in sources if "registry" not in path.parts]
-    searched = {factory: outside if factory == "registry_store" else trees for factory in built}
+    searched = {factory: outside if factory in STORES else trees for factory in built}
     everywhere = {
         factory: set().union(*(names_of_port(tree, ADAPTERS[factory][0], factory) for tree in searched[factory]))
         for factory in built
@@ -238,7 +241,7 @@ def handler_actions(handler: Path) -> dict[str, set[str]]:
         }
         for method in sorted(methods):
             change = method.removeprefix("write ")
-            one = factory == "registry_store" and change in CHANGES
+            one = factory in STORES and change in CHANGES
             for action in ACTIONS["dynamodb", change] if one else adapter_actions(factory, method):
                 actions.setdefault(action, set()).add(f"{factory}.{method}")
     for call in (part.attr for part in ast.walk(parse(handler)) if isinstance(part, ast.Attribute)):

@@ -5,6 +5,7 @@ import re
 from fnmatch import fnmatchcase
 
 import pytest
+from millrace.tracking import tracking_api
 
 from tests.template.template_file import ROOT, as_list, functions, load_template, referenced, resources
 
@@ -31,6 +32,7 @@ DOCUMENTS = {
     f"DataBucket/replays/{MODEL}/r1/report.html",
     f"ModelsBucket/{MODEL}/versions/1/card.html",
 }
+ARTIFACT = "ModelsBucket/mlflow/experiments/177/r1/artifacts/model.onnx"
 TRIALS = {f"ModelsBucket/{MODEL}/runs/r1/trial.json"}
 
 PREDICTIONS = (
@@ -39,6 +41,7 @@ PREDICTIONS = (
 FEEDBACK = r"POST /models/[^/]+/feedback"
 STATE = r"GET /|GET /(ping|health|version|v2|v2/health/\w+)"
 READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verification)?|GET /(cost|dora)"
+MLFLOW = r"(GET|POST|PATCH|DELETE) /mlflow(/.*)?"
 #: The requests that each may send, as one pattern over "METHOD /path".
 REQUESTS = {
     "DataScientistPolicy": (
@@ -47,8 +50,10 @@ REQUESTS = {
     ),
     "ApplicationPolicy": rf"{PREDICTIONS}|{FEEDBACK}|{STATE}",
     "ApplicationOfOneModelPolicy": rf"(?!.*{OTHER})({PREDICTIONS}|{FEEDBACK})|{STATE}",
+    "MlflowUserPolicy": rf"(?!.* /mlflow/.*/alias){MLFLOW}|GET /mlflow/.*/alias",
     "ApproverPolicy": (
-        rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|replays|releases|releases/.+|runs/[^/]+/approval)"
+        rf"{READS}|(GET|POST|DELETE|PATCH) /mlflow/.*/alias"
+        r"|POST /models/[^/]+/(promote|rollback|retire|replays|releases|releases/.+|runs/[^/]+/approval)"
     ),
     "AuditorPolicy": READS,
     "OperatorPolicy": (
@@ -58,9 +63,10 @@ REQUESTS = {
     "LogReaderPolicy": r"(?!)",
 }
 READABLE = {
-    "DataScientistPolicy": ROWS | DOCUMENTS | TRIALS,
+    "DataScientistPolicy": {ARTIFACT} | ROWS | DOCUMENTS | TRIALS,
     "ApplicationPolicy": set(),
     "ApplicationOfOneModelPolicy": set(),
+    "MlflowUserPolicy": {ARTIFACT},
     "ApproverPolicy": DOCUMENTS,
     "AuditorPolicy": DOCUMENTS,
     "OperatorPolicy": set(),
@@ -87,10 +93,11 @@ def resolve(resource, tag=""):
 
 
 def allows(policy, action, resource, tag=MODEL):
-    """Evaluate a policy as IAM does: no policy of ours has a refusal or a condition."""
+    """Evaluate a policy as IAM does: no policy of ours has a refusal."""
     for statement in policies()[policy]["Statement"]:
         assert statement["Effect"] == "Allow"
-        assert set(statement) <= {"Sid", "Effect", "Action", "Resource"}
+        # The one condition is on the keys of a list of objects.
+        assert set(statement) <= {"Sid", "Effect", "Action", "Resource"} or statement["Sid"] == "ListArtifacts"
         if action in as_list(statement["Action"]) and any(
             fnmatchcase(resource, resolve(pattern, tag)) for pattern in as_list(statement["Resource"])
         ):
@@ -115,7 +122,16 @@ def requests(model):
         "action": "abort",
     }
     filled = {(method, re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], "x"), path)) for method, path in routes}
-    return sorted(filled | {("GET", f"/v1/models/{model}")})
+    filled = {one for one in filled if "{" not in one[1] and one[0] != "ANY"}
+    return sorted(filled | {("GET", f"/v1/models/{model}"), *mlflow_requests()})
+
+
+def mlflow_requests():
+    """Return the requests of MLflow's API, which one route of the gateway passes on."""
+    for module in tracking_api.MODULES:
+        for endpoint in module.ENDPOINTS:
+            for method in endpoint.methods:
+                yield method, f"/mlflow/api/{endpoint.api}/mlflow/{endpoint.path.replace('{', '').replace('}', '')}"
 
 
 def may_request(policy, method, path, tag=MODEL):
@@ -151,14 +167,14 @@ class TestOneModel:
 @pytest.mark.parametrize("policy", sorted(READABLE))
 class TestObjects:
     def test_are_read_or_not(self, policy):
-        for key in [UPLOAD, *ROWS, *CAPTURED, *DOCUMENTS, *TRIALS]:
+        for key in [UPLOAD, ARTIFACT, *ROWS, *CAPTURED, *DOCUMENTS, *TRIALS]:
             expected = key in READABLE[policy]
             bucket = key.partition("/")[0]
             assert allows(policy, "s3:GetObject", key.replace(bucket, bucket, 1)) == expected, key
 
     def test_are_written_by_uploads_alone(self, policy):
-        for key in [UPLOAD, *ROWS, *CAPTURED, *DOCUMENTS, *TRIALS]:
-            expected = policy == "DataScientistPolicy" and key == UPLOAD
+        for key in [UPLOAD, ARTIFACT, *ROWS, *CAPTURED, *DOCUMENTS, *TRIALS]:
+            expected = (policy, key) in {("DataScientistPolicy", UPLOAD), ("MlflowUserPolicy", ARTIFACT)}
             assert allows(policy, "s3:PutObject", key) == expected, key
             assert not allows(policy, "s3:DeleteObject", key)
 

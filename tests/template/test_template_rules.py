@@ -216,10 +216,10 @@ class TestBuckets:
 
 
 class TestTables:
-    @pytest.fixture(params=["RegistryTable", "RunsTable"])
+    @pytest.fixture(params=["RegistryTable", "RunsTable", "TrackingTable"])
     def table(self, request):
         tables = resources("AWS::DynamoDB::Table")
-        assert set(tables) == {"RegistryTable", "RunsTable"}
+        assert set(tables) == {"RegistryTable", "RunsTable", "TrackingTable"}
         return tables[request.param]
 
     def test_outlives_the_stack(self, table):

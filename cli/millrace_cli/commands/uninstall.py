@@ -34,10 +34,19 @@ class Kept(StrEnum):
     DATA = "data"
     MODELS = "models"
     REGISTRY = "registry"
+    RUNS = "runs"
+    TRACKING = "tracking"
 
 
 #: Resource of the stack; the output of that name and `Name` has its name, too.
-_LOGICAL_IDS = {Kept.DATA: "DataBucket", Kept.MODELS: "ModelsBucket", Kept.REGISTRY: "RegistryTable"}
+_LOGICAL_IDS = {
+    Kept.DATA: "DataBucket",
+    Kept.MODELS: "ModelsBucket",
+    Kept.REGISTRY: "RegistryTable",
+    Kept.RUNS: "RunsTable",
+    Kept.TRACKING: "TrackingTable",
+}
+_TABLES = frozenset({Kept.REGISTRY, Kept.RUNS, Kept.TRACKING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ class Store:
     @property
     def kind(self) -> str:
         """``bucket`` or ``table``."""
-        return "table" if self.part is Kept.REGISTRY else "bucket"
+        return "table" if self.part in _TABLES else "bucket"
 
     def describe(self) -> dict[str, Any]:
         """Return the store as JSON, with what keeping it costs."""
@@ -178,7 +187,7 @@ class Uninstallation:
         if not name:
             return None
         try:
-            if part is Kept.REGISTRY:
+            if part in _TABLES:
                 table = self._target.client("dynamodb").describe_table(TableName=name)["Table"]
                 return Store(part, name, table["ItemCount"], table["TableSizeBytes"])
             pages = self._target.client("s3").get_paginator("list_object_versions").paginate(Bucket=name)
@@ -209,7 +218,7 @@ def uninstall(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted and kept, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Uninstall without confirmation.")] = False,
 ) -> None:
-    """Delete a stack: stop its executions, remove its schedules, and delete or keep its data, models and registry.
+    """Delete a stack: stop its executions, remove its schedules, and delete or keep its data, models and tables.
 
     Shows what would be deleted, and requires the stack's name as confirmation. Run the command again to complete an
     interrupted one, or to delete what was kept: with the stack's id as --stack once the stack is gone.

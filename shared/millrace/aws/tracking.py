@@ -1,5 +1,6 @@
 """MLflow's API on API Gateway's REST API."""
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -67,7 +68,8 @@ def _refuse(error: MillraceError) -> dict[str, Any]:
     if status == _INTERNAL_ERROR:
         body = {"error_code": error.error_code, "message": "the request failed; the service's log has the reason"}
     headers = {"Retry-After": "1"} if error.retryable else {}
-    return _response(status, orjson.dumps(body).decode(), "application/json", headers)
+    # As ASCII: a message may quote what was sent, and JSON's escapes can write half a character.
+    return _response(status, json.dumps(body), "application/json", headers)
 
 
 def _response(status: int, body: str, content_type: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:

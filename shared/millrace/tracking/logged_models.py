@@ -1,6 +1,7 @@
 """Logged models of MLflow 3: ``logged-models/…`` of MLflow's API."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ from millrace.tracking.tracking_records import ACTIVE, DELETED, LoggedModelRecor
 #: Values of metrics that a logged model keeps: the newest.
 MAX_POINTS = 1_000
 _STATUS = {1: "LOGGED_MODEL_PENDING", 2: "LOGGED_MODEL_READY", 3: "LOGGED_MODEL_UPLOAD_FAILED"}
+_ID = re.compile(r"m-[0-9a-f]{32}")
 _BAD_SIGNS = ("/", ":", ".", "%", '"', "'")
 
 GRAMMAR = Grammar(
@@ -77,7 +79,7 @@ GRAMMAR = Grammar(
 
 def find_logged_model(call: TrackingCall, model_id: str, *, with_deleted: bool = False) -> Stored[LoggedModelRecord]:
     """Return a logged model; raises ``NotFoundError``."""
-    pointer = call.store.get(logged_model_pointer(model_id))
+    pointer = call.store.get(logged_model_pointer(model_id)) if _ID.fullmatch(model_id) else None
     found = None
     if pointer is not None:
         key = logged_model_key(pointer["experiment_id"], model_id, pointer["created_ms"])

@@ -31,6 +31,7 @@ _WHOLE = 20_000
 #: Contents of chunks that one call of the store reads, and that a sample may read.
 _AT_ONCE = 25
 _MAX_CONTENTS = 100
+_MAX_SORT_KEY = 300
 
 _Order = tuple[int, int, float, bool]
 
@@ -122,8 +123,8 @@ def _get_history(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     if limit < 1:
         raise invalid_argument("max_results", limit, "It must be a positive integer.")
     token = read_token(arguments)
-    if token and not isinstance(token.get("at"), list):
-        raise InvalidInputError("Invalid page token", [FieldError("page_token", "is no token of a history")])
+    if token:
+        _ensure_token(token, metric)
     run = find_run_record(call, read_run_id(arguments)).record
     if run.is_mirrored:
         return {"metrics": [describe_point(metric, run.latest[metric])] if metric in run.latest else []}
@@ -139,6 +140,16 @@ def _get_history(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         if next(iter(history), None) is not None:
             response["next_page_token"] = write_token(following)
     return response
+
+
+def _ensure_token(token: Mapping[str, Any], metric: str) -> None:
+    """Raise ``InvalidInputError`` for a token that is none of this history."""
+    at, after = token.get("at"), token.get("after")
+    is_position = isinstance(at, list) and len(at) == 4 and all(isinstance(one, int | float) for one in at)  # noqa: PLR2004 - of time_order
+    prefix = chunk_prefix("H", metric)
+    is_key = after is None or (isinstance(after, str) and after.startswith(prefix) and len(after) <= _MAX_SORT_KEY)
+    if not (is_position and is_key):
+        raise InvalidInputError("Invalid page token", [FieldError("page_token", "is no token of this history")])
 
 
 def _sample(points: Sequence[Point], number: int) -> list[Point]:

@@ -44,6 +44,7 @@ from millrace.tracking.tracking_records import ExperimentRecord, RunRecord
 #: Runs that one search may sort: their records have to fit in memory, and their reading in half a minute.
 MAX_SORTED = 50_000
 _CONTEXT = "mlflow.data.context"
+_MAX_SORT_KEY = 300
 
 _ATTRIBUTES = frozenset({"run_id", "run_name", "status", "artifact_uri", "user_id"})
 _TIMES = frozenset({"start_time", "end_time"})
@@ -101,7 +102,7 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     orders = parse_order(arguments.get("order_by", ()), GRAMMAR)
     experiments = _find_experiments(call, arguments.get("experiment_ids", ()))
     if len(experiments) == 1 and orders in ([], [_NEWEST_FIRST]) and not experiments[0].is_mirrored:
-        after = read_token(arguments).get("after")
+        after = _read_after(arguments)
         found = _matching(_read_runs(call, experiments[0], after), view, comparisons)
         return _respond(call, found, limit, lambda last, _: {"after": last[0]})
     matching = (one for experiment in experiments for one in _matching(_read_runs(call, experiment), view, comparisons))
@@ -116,6 +117,15 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     every = sort_found(every, orders, lambda one, kind, key: _value(one[1], kind, key))
     offset = read_offset(arguments)
     return _respond(call, every[offset:], limit, lambda _, length: {"offset": offset + length})
+
+
+def _read_after(arguments: Arguments) -> str | None:
+    """Return the sort key of the run before the page; raises ``InvalidInputError`` for a token of another search."""
+    token = read_token(arguments)
+    after = token.get("after")
+    if token and not (isinstance(after, str) and after.startswith("R#") and len(after) <= _MAX_SORT_KEY):
+        raise InvalidInputError("Invalid page token", [FieldError("page_token", "is no token of this search")])
+    return after
 
 
 def _find_experiments(call: TrackingCall, experiment_ids: Sequence[Any]) -> list[ExperimentRecord]:
@@ -142,12 +152,7 @@ def _read_runs(call: TrackingCall, experiment: ExperimentRecord, after: str | No
             yield run_key(run.experiment_id, run.run_id, run.started_ms).sort, run, run.stage
         return
     partition = experiment_partition(experiment.experiment_id)
-    if after is None:
-        items = call.store.query(partition, "R#", table="tracking")
-    else:
-        # A page begins with the sort key of a run, and a prefix beside it would have to agree with that.
-        items = call.store.query(partition, "R#", after=str(after), table="tracking")
-    for item in items:
+    for item in call.store.query(partition, "R#", after=after, table="tracking"):
         run = read_record(item, RunRecord, call.objects).record
         yield item["sk"], run, effective_stage(run, experiment)
 

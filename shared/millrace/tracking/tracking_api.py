@@ -8,6 +8,7 @@ from typing import Any
 
 from millrace.errors import (
     EndpointNotFoundError,
+    InvalidInputError,
     MillraceError,
     ServiceUnavailableError,
     TooManyRequestsError,
@@ -27,7 +28,7 @@ from millrace.tracking.arguments import read_arguments
 from millrace.tracking.tracking_calls import TrackingCall, TrackingEndpoint
 
 #: Every module with endpoints; Millrace's registry, whose import takes longer, is imported by the calls that need it.
-_MODULES = (
+MODULES = (
     experiments,
     dataset_search,
     tracked_runs,
@@ -63,6 +64,9 @@ def respond_to(request: TrackingRequest, call: TrackingCall) -> Mapping[str, Any
             arguments = read_arguments(endpoint.arguments, request.query, request.body, match.groupdict())
             try:
                 return endpoint.handle(call, arguments) or {}
+            except UnicodeEncodeError as error:
+                # JSON's escapes can write half a character, and no item can hold it.
+                raise InvalidInputError("a string of the request is no Unicode") from error
             except ServiceUnavailableError as error:
                 # MLflow's clients repeat both; this one says that the server is well.
                 raise TooManyRequestsError(error.message) from error
@@ -78,7 +82,7 @@ def _endpoints(first: str) -> tuple[tuple[TrackingEndpoint, re.Pattern[str]], ..
     """Return the endpoints whose paths begin with a part, and the patterns of their paths."""
     return tuple(
         (endpoint, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", endpoint.path)))
-        for module in _MODULES
+        for module in MODULES
         for endpoint in module.ENDPOINTS
         if endpoint.path.partition("/")[0] == first
     )
