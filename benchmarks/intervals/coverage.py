@@ -1,6 +1,6 @@
 """Coverage of the metrics' confidence intervals on real tables: how often they hold the true value.
 
-    python benchmarks/intervals/coverage.py --tables DIR                      # about ten minutes, 2,000 draws a cell
+    python benchmarks/intervals/coverage.py --tables DIR                      # some minutes, 2,000 draws a cell
     python benchmarks/intervals/coverage.py --tables DIR --draws 300          # a rough look
     python benchmarks/intervals/coverage.py --tables DIR --check              # exits with 1 where a cell does not cover
     python benchmarks/intervals/coverage.py --tables DIR --cost               # processor time beside the bootstrap's
@@ -197,9 +197,11 @@ def main() -> None:
     print(
         "| table | rows | metric | truth | coverage | below, above | none | width |\n|---|---|---|---|---|---|---|---|"
     )
-    failed = 0
-    for population in populations:
+    failed, begun = 0, time.monotonic()
+    for number, population in enumerate(populations, start=1):
         for rows in options.rows or ROWS:
+            progress = f"{population.name}, {rows:,} rows: table {number} of {len(names)}"
+            print(f"{progress}, after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
             for cell in measure(population, rows, options.draws, METHODS[options.method], options.seed):
                 start = f"| {cell.table} | {cell.rows:,} | {cell.metric} | {cell.truth:.4g} |"
                 if not cell.ends:

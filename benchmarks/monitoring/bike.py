@@ -15,8 +15,7 @@ from millrace.data.prepare import observe_schema
 from millrace.data.read import open_table
 from millrace.data.reference import describe_reference
 from millrace.data.typed_table import TypedTable
-from millrace.histograms.outcomes import ErrorSums, PredictionProfile
-from millrace.histograms.predictions import ErrorsByValue, ValueHistogram
+from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.tables import Reference
 from millrace.monitoring.context import MonitoredVersion
 from millrace.schema import Column, TableSchema
@@ -96,11 +95,14 @@ def train(bike: Bike, stream: StreamName, seed: int) -> BikeModel:
     typed = {name: values[ordered] for name, values in bike.columns.items()} | {TARGET: bike.target[ordered]}
     schema = observe_schema(schema, [TypedTable(schema, typed, len(rows))])
     reference = Reference.build(describe_reference(schema, typed, bike.target[ordered]), schema)
-    values, outcomes = predictions[holdout], bike.target[holdout]
-    profile = PredictionProfile(
-        predictions=ValueHistogram.count(values, reference.target),
-        outcomes=ErrorSums.measure(values, outcomes, origin=reference.target.center),
-        errors_by_value=ErrorsByValue.measure(values, outcomes, reference.target),
+    profile = profile_predictions(
+        schema,
+        predictions[holdout],
+        bike.target[holdout],
+        train_target=bike.target[ordered],
+        threshold=None,
+        groups={},
+        columns={name: values[holdout] for name, values in bike.columns.items()},
     )
     monitored = MonitoredVersion("regression", (), reference, profile, "rmse")
     return BikeModel(schema, monitored, predictions)

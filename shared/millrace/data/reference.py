@@ -24,7 +24,7 @@ from millrace.histograms.tables import (
     Values,
     comparable_counts,
     count_in_bins,
-    part_of_year,
+    find_parts_of_year,
 )
 from millrace.schema import Column, TableSchema
 
@@ -33,8 +33,6 @@ QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 BINS = 10
 #: Values of a category that have a share of their own.
 MAX_REFERENCE_CATEGORIES = 100
-#: Half months that a date must cover: ten months of a year.
-_MIN_PARTS_OF_YEAR = 20
 
 
 def describe_reference(
@@ -64,17 +62,10 @@ def _count_times_of_year(
 ) -> TimesOfYear | None:
     """Count features by the half month of the latest date that covers a year, if there is one."""
     dates = [column.name for column in schema.features if column.type == "datetime" and column.name in reference.bins]
-    dates.sort(key=lambda name: reference.training.columns[name].high)
-    parts = None
-    while dates and parts is None:
-        name = dates.pop()
-        absent = missing_mask(columns[name])
-        seconds = columns[name].astype("datetime64[us]").astype(np.int64) / 1e6
-        found = np.where(absent, PARTS_OF_YEAR, part_of_year(seconds).astype(np.int64))
-        if len(np.unique(found[~absent])) >= _MIN_PARTS_OF_YEAR:
-            parts = found
-    if parts is None:
+    dated = find_parts_of_year({name: columns[name] for name in dates})
+    if dated is None:
         return None
+    name, parts = dated
     compared = {
         column: bins for column, bins in reference.bins.items() if not isinstance(bins, NumberBins) or not bins.goes_on
     }

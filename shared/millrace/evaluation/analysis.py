@@ -39,8 +39,9 @@ from millrace.evaluation.slices import (
 )
 from millrace.features import missing_mask
 from millrace.histograms.bins import NumberBins
-from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
+from millrace.histograms.tables import PARTS_OF_YEAR, find_parts_of_year
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
 from millrace.metrics.catalogue import LOG_LOSS, Metric, compute_metrics
 from millrace.metrics.confidence_intervals import OtherRows
@@ -369,13 +370,37 @@ def profile_predictions(
             predictions=ValueHistogram.count(values, bins, named),
             outcomes=ErrorSums.measure(values, truth, named, bins.center),
             errors_by_value=ErrorsByValue.measure(values, truth, bins),
+            outcomes_by_time=_by_time_of_year(
+                schema, columns or {}, lambda rows: ErrorSums.measure(values[rows], truth[rows], origin=bins.center)
+            ),
         )
-    classes = ClassPredictions(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
-    outcomes = OutcomeHistogram.count(classes, target.astype(np.int64))
+    decided, probabilities = predict_classes(schema, predictions, threshold), predictions.astype(np.float64)
+    classes, true_classes = ClassPredictions(decided, probabilities, named), target.astype(np.int64)
+    outcomes = OutcomeHistogram.count(classes, true_classes)
     return PredictionProfile(
         predictions=PredictionHistogram.count(classes),
         outcomes=outcomes,
         estimate_errors=measure_estimate_errors(
             schema, predictions, target, columns=columns or {}, outcomes=outcomes, seed=seed
         ),
+        outcomes_by_time=_by_time_of_year(
+            schema,
+            columns or {},
+            lambda rows: OutcomeHistogram.count(
+                ClassPredictions(decided[rows], probabilities[rows]), true_classes[rows]
+            ).coarsen(),
+        ),
     )
+
+
+def _by_time_of_year(
+    schema: TableSchema, columns: Mapping[str, Array], count: Callable[[Array], AnyOutcomes | None]
+) -> list[AnyOutcomes] | None:
+    """Count outcomes by the half month of the latest date that covers a year, if there is one."""
+    dates = [column.name for column in schema.features if column.type == "datetime" and not column.sensitive]
+    dated = find_parts_of_year({name: columns[name] for name in dates if name in columns})
+    if dated is None:
+        return None
+    counted = [count(np.flatnonzero(dated[1] == part)) for part in range(PARTS_OF_YEAR)]
+    known = [one for one in counted if one is not None]
+    return known if len(known) == PARTS_OF_YEAR else None

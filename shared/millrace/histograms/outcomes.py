@@ -1,6 +1,7 @@
 """Histograms of predictions with known outcomes: enough for metrics, their intervals and calibration."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Self
 
 import msgspec
@@ -18,6 +19,7 @@ from millrace.histograms.predictions import (
     probability_bins,
     tag_predictions,
 )
+from millrace.histograms.tables import PARTS_OF_YEAR, part_of_year
 
 #: Least probability that a logarithm is taken of, as scikit-learn's for float32 models.
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
@@ -166,6 +168,18 @@ class PredictionProfile(Document, frozen=True, kw_only=True):
     outcomes: AnyOutcomes
     errors_by_value: ErrorsByValue | None = None
     estimate_errors: dict[str, dict[str, float]] | None = None
+    #: Outcomes by half month of the year, coarsely; None where no date of the holdout covers a year, of more classes
+    #: than are worth to be kept, and in a profile of an earlier release.
+    outcomes_by_time: list[AnyOutcomes] | None = None
+
+    def outcomes_near(self, at: datetime) -> AnyOutcomes | None:
+        """Return the outcomes of the two half months nearest to a time of the year; None where they are not known."""
+        if self.outcomes_by_time is None:
+            return None
+        first = int(np.floor(part_of_year(np.array(at.timestamp())) - 0.5))
+        parts: list[Any] = [self.outcomes_by_time[(first + step) % PARTS_OF_YEAR] for step in (0, 1)]
+        near: AnyOutcomes = parts[0] + parts[1]
+        return near
 
     @classmethod
     def upgrade(cls, stored: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003  # there is one

@@ -340,6 +340,25 @@ def part_of_year(seconds: Floats) -> Floats:
     return np.asarray(seconds / _YEAR_SECONDS % 1.0 * PARTS_OF_YEAR)
 
 
+#: Half months that a date must cover: ten months of a year.
+_MIN_PARTS_OF_YEAR = 20
+
+
+def find_parts_of_year(dates: Mapping[str, npt.NDArray[np.datetime64]]) -> tuple[str, Counts] | None:
+    """Return the latest date that covers a year, with each row's part of it; 24 of a row without that date.
+
+    The latest date is when a row was made; others, such as a birthday, may be of any time.
+    """
+    latest = {name: values[~np.isnat(values)].max() for name, values in dates.items() if not np.isnat(values).all()}
+    for name in sorted(latest, key=lambda name: latest[name], reverse=True):
+        absent = np.isnat(dates[name])
+        seconds = dates[name].astype("datetime64[us]").astype(np.int64) / 1e6
+        found = np.where(absent, PARTS_OF_YEAR, part_of_year(seconds).astype(np.int64))
+        if len(np.unique(found[~absent])) >= _MIN_PARTS_OF_YEAR:
+            return name, found
+    return None
+
+
 class TimesOfYear(Record, frozen=True, kw_only=True):
     """Counts of training's rows by the part of the year in which a date of theirs is."""
 

@@ -74,13 +74,20 @@ class ColumnDrift:
         return name, self.distances[name]
 
 
-def compare_column(name: str, bins: Bins, reference: ColumnHistogram, present: ColumnHistogram) -> ColumnDrift:
-    """Compare one column's known values; missing values and unseen categories belong to data quality."""
+def compare_column(
+    name: str, bins: Bins, reference: ColumnHistogram, present: ColumnHistogram, *, by_index_alone: bool = False
+) -> ColumnDrift:
+    """Compare one column's known values; missing values and unseen categories belong to data quality.
+
+    With ``by_index_alone`` only the population stability index is measured, for comparisons that nobody is shown.
+    """
     first, second = reference.counts.astype(np.float64), present.counts.astype(np.float64)
     if isinstance(bins, NumberBins):
         coarse, fine = (bins.coarse(first), bins.coarse(second)), (first, second)
         if any(2 * one.out_of_range > one.known for one in (reference, present)):
             coarse, fine = (_part_beyond(pair, reference, present) for pair in (coarse, fine))
+        if by_index_alone:
+            return ColumnDrift(name, {"psi": population_stability_index(*coarse)}, present.known)
         cumulative = kolmogorov_smirnov(*fine)
         moved = wasserstein(first, second, reference.bin_means(), present.bin_means(), bins.scale)
         distances = {
@@ -92,8 +99,11 @@ def compare_column(name: str, bins: Bins, reference: ColumnHistogram, present: C
         means = ({"mean": histogram.mean()} for histogram in (reference, present))
         return ColumnDrift(name, distances, present.known, *means)
     first, second = first[: bins.unseen], second[: bins.unseen]
+    index = population_stability_index(*merge_rare_categories(first, second))
+    if by_index_alone:
+        return ColumnDrift(name, {"psi": index}, int(second.sum()))
     distances = {
-        "psi": population_stability_index(*merge_rare_categories(first, second)),
+        "psi": index,
         "jensen_shannon": jensen_shannon_distance(first, second),
         "cramers_v": chi_square(first, second),
     }

@@ -31,6 +31,8 @@ _LASTING, _QUIET = timedelta(hours=6), timedelta(days=8)
 #: What lasted longer comes and goes with longer waves, such as the weather's: it has to be quiet for as long as it
 #: lasted, up to so long.
 _LONGEST_QUIET = timedelta(days=28)
+#: An incident of this event is the effect of one of drift that it overlaps: the change lasts as long as it does.
+_EFFECT: Mapping[EventType, EventType] = {"DriftDetected": "QualityDegraded"}
 #: Until then, what a version has in breach may be the hours and weekdays that it has not seen yet.
 _FIRST_DAYS = timedelta(days=8)
 
@@ -138,13 +140,14 @@ def advance(
     for event in EVENT_LABELS:
         before = incidents.get(event)
         own = {key: active for key, active in alarms.items() if VERDICTS[_verdict_of(key)].event == event}
-        if before is not None and before.is_open and _is_another(before, own, now):
+        lasts = _has_lasting_effect(event, history, now)
+        if before is not None and before.is_open and not lasts and _is_another(before, own, now):
             before = replace(before, resolved_at=now.end)
             transitions += [Transition("resolved", before)] if before.notified else []
             earlier = tuple(dict.fromkeys([*before.earlier, *before.findings]))
             incident = replace(_open(None, own, event, now), earlier=earlier)
         elif before is not None and before.is_open:
-            incident = _continue(before, own, now)
+            incident = _continue(before, own, now, lasts=lasts)
         elif own:
             incident = _open(before, own, event, now)
         else:
@@ -243,12 +246,21 @@ def _verdict_of(key: str) -> str:
     return key.partition(":")[0]
 
 
-def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> Incident:
+def _has_lasting_effect(event: EventType, history: IncidentHistory, now: _Window) -> bool:
+    """Return True while the effect of a change lasts: quality was in breach within a week and a day."""
+    effect = history.incidents.get(_EFFECT.get(event, ""))
+    if effect is None or not effect.is_open or effect.version != now.version:
+        return False
+    last = effect.last_breach()
+    return last is not None and now.end - last < _QUIET and last - effect.since >= _LASTING
+
+
+def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window, *, lasts: bool = False) -> Incident:
     findings = {key: _update(key, active, now, before.version) for key, active in before.findings.items()}
     findings |= {key: active for key, active in alarms.items() if key not in findings}
     enabled = {key: active for key, active in findings.items() if now.is_enabled(key)}
     quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in enabled.items())
-    is_over = quiet and _is_long_quiet(before, enabled, now)
+    is_over = quiet and not (lasts and enabled) and _is_long_quiet(before, enabled, now)
     return replace(before, findings=findings, resolved_at=now.end if is_over else None)
 
 

@@ -8,7 +8,7 @@ while the day is in order, or with the weekday while the week is; or when hours 
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -55,6 +55,9 @@ _TAIL: Mapping[float, float] = {**_MOST, 0.9: 1.6449}
 _TWO = 2
 _VERDICT = "live_quality"
 _LIKE_ROWS = "on the holdout's rows with such predictions"
+_AT_TIME = "on the holdout at this time of the year"
+#: Least number of the holdout's rows of a time of the year that show how well it is predicted then.
+_FEWEST_ROWS = 30
 
 
 def evaluated_metrics(task: Task, wanted: str | None, primary: str | None, known: Iterable[str]) -> list[str]:
@@ -105,6 +108,8 @@ class QualityComparison:
     rate: float
     primary: str | None = None
     coverage: float | None = None  # share of the predictions with an outcome
+    #: Of the holdout's rows of this time of the year; empty where these are not known.
+    at_time: Mapping[str, PointEstimate] = field(default_factory=dict)
 
     def findings(self) -> list[WindowFinding]:
         """Return a finding on live quality for each evaluated metric."""
@@ -153,9 +158,11 @@ class QualityComparison:
 
     def _explain_day(self, name: str, loss: _Loss, rate: float) -> str:
         recent = self.recent
-        if not loss.is_breach(rate) or not recent.is_short or not recent.covers(_WEEK):
+        if not loss.is_breach(rate):
             return ""
-        if self._is_lasting(name):
+        if not self._at_time(name, loss).is_large:
+            return f"as {_AT_TIME}"
+        if not recent.is_short or not recent.covers(_WEEK) or self._is_lasting(name):
             return ""
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
@@ -166,10 +173,30 @@ class QualityComparison:
         return ""
 
     def _is_lasting(self, name: str) -> bool:
-        return self._worst(name, self._pool(name, self.recent.last(_WEEK)), self.rate).is_breach(self.rate)
+        loss = self._worst(name, self._pool(name, self.recent.last(_WEEK)), self.rate)
+        return loss.is_breach(self.rate) and self._at_time(name, loss).is_large
+
+    def _at_time(self, name: str, loss: _Loss) -> _Loss:
+        """Compare with what the holdout's rows of this time of the year were worse than all of them."""
+        known, whole = self.at_time.get(name), self.holdout[name]
+        if known is None or known.rows < _FEWEST_ROWS:
+            return loss
+        if name == MEAN_ERROR:
+            worse, value = abs(known.value) > abs(whole.value), math.copysign(known.value, loss.before.value)
+        elif is_relative(name):
+            worse = whole.value > 0 and known.value > whole.value
+            value = loss.before.value * known.value / whole.value if worse else loss.before.value
+        else:
+            worse, value = known.value < whole.value, loss.before.value + known.value - whole.value
+        before = PointEstimate(value, known.error, known.rows)
+        return self._compare(name, loss.period, before, _AT_TIME) if worse else loss
 
     def _explain_hours(self, name: str, loss: _Loss, rate: float) -> str:
-        if not loss.is_breach(rate) or not self.recent.covers_day:
+        if not loss.is_breach(rate):
+            return ""
+        if not self._at_time(name, loss).is_large:
+            return f"as {_AT_TIME}"
+        if not self.recent.covers_day:
             return ""
         for every, phrase in ((1, "of earlier days"), (_LIKE_DAYS, "of the week before")):
             like = self._with(name, self.recent.like(every))

@@ -183,6 +183,11 @@ class RecentOutcomes:
         return cls(MeasuredWindow.measure(outcomes, profile, target, (_SOME_DAY, _SOME_DAY + _DAY)))
 
     @property
+    def is_dated(self) -> bool:
+        """False for outcomes whose times do not matter."""
+        return self.window.begin != _SOME_DAY
+
+    @property
     def is_short(self) -> bool:
         """True for a window that has hours of its own."""
         return self.window.end - self.window.begin < _SHORT

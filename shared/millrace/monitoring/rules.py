@@ -37,7 +37,7 @@ from millrace.monitoring.estimates import (
 )
 from millrace.monitoring.live_quality import QualityComparison
 from millrace.monitoring.measured_windows import RecentOutcomes, measure_metrics
-from millrace.monitoring.quality import find_concept_drift, find_miscalibration
+from millrace.monitoring.quality import PointEstimate, find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import (
     WEEK,
     DailyRanges,
@@ -87,7 +87,7 @@ class TrafficWindow:
     monitored: MonitoredVersion
     spec: MonitoringSpec
     baselines: Baselines
-    _compared: dict[tuple[int, int], tuple[list[ColumnDrift], Traffic, Traffic]] = field(
+    _compared: dict[tuple[int, int, bool], tuple[list[ColumnDrift], Traffic, Traffic]] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -167,7 +167,9 @@ class TrafficWindow:
 
         def compare(before: Traffic, now: Traffic, share: float, rate: float) -> Findings:
             own = rule if share == 1.0 else rule.model_copy(update={"threshold": rule.threshold * share})
-            drifts = self._compare_features(before, now)
+            # Comparisons with traffic explain findings, and are not shown.
+            is_shown = before is self.training or before is baseline or rule.measure != "psi"
+            drifts = self._compare_features(before, now, is_shown=is_shown)
             return find_drift(verdict, drifts, own, rate=rate, baseline=phrase)
 
         def by_days(week: Traffic) -> Findings:
@@ -199,11 +201,17 @@ class TrafficWindow:
         compare = self.time_of_year
         return compare and (lambda week: None if any(one.status == "breach" for one in compare(week)) else [])
 
-    def _compare_features(self, before: Traffic, now: Traffic) -> list[ColumnDrift]:
-        key = id(before), id(now)
+    def _compare_features(self, before: Traffic, now: Traffic, *, is_shown: bool = True) -> list[ColumnDrift]:
+        key = id(before), id(now), is_shown
         if key not in self._compared:
             drifts = [
-                compare_column(name, bins, before.features.columns[name], now.features.columns[name])
+                compare_column(
+                    name,
+                    bins,
+                    before.features.columns[name],
+                    now.features.columns[name],
+                    by_index_alone=not is_shown,
+                )
                 for name, bins in self.monitored.reference.bins.items()
                 if name not in self.going_on
             ]
@@ -320,6 +328,14 @@ class OutcomeWindow:
         """Outcomes of the day that ends with the window; None while no day is known."""
         return self.recent.sum_day(self.outcomes)
 
+    @property
+    def at_time(self) -> Mapping[str, PointEstimate]:
+        """Metrics of the holdout's rows of this time of the year; empty where these are not known."""
+        profile, end = self.monitored.profile, self.recent.window.end
+        is_known = profile is not None and self.spec.seasonality != "off" and self.recent.is_dated
+        near = profile.outcomes_near(end) if profile and is_known else None
+        return measure_metrics(near) if near is not None and near.rows else {}
+
     def quality(self, verdict: str) -> Findings:
         """Return the findings on live quality by the rule of a verdict."""
         profile = self.monitored.profile
@@ -334,6 +350,7 @@ class OutcomeWindow:
             self.spec.false_discovery_rate,
             primary=self.monitored.primary_metric,
             coverage=self.outcomes.rows / self.predictions if self.predictions else None,
+            at_time=self.at_time,
         )
         return comparison.findings()
 

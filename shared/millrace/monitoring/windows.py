@@ -292,7 +292,8 @@ def _find_baselines(
 
 def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> dict[str, float]:
     """Return the features that are a matter of the day, with their shares of impurity between whole days."""
-    columns, bins = reduce(add, days).features.columns, monitored.reference.bins
+    bins = monitored.reference.bins
+    columns = {name: reduce(add, [day.features.columns[name] for day in days]) for name in bins}
     training = counts_by_column(monitored.training, monitored)
     compared = [name for name, own in bins.items() if not (isinstance(own, NumberBins) and own.goes_on)]
     few_values = {name for name in compared if columns[name].has_few_values(bins[name])}

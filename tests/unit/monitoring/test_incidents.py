@@ -206,6 +206,36 @@ def test_time_alone_does_not_end_a_lasting_incident():
     assert run(["ok"], history=history, start=251)[1] == [(251, "resolved", "DriftDetected")]
 
 
+def test_drift_lasts_as_long_as_the_loss_of_quality_that_it_overlaps():
+    """Inputs of a change come and go; its effect on quality says that it lasts."""
+    loss, fine = finding("breach", "live_quality", "rmse"), finding("ok", "live_quality", "rmse")
+    calm, other = finding("ok"), finding("breach", subject="fare")
+    history, told = run([[finding("breach"), loss]] * 8 + [[calm, loss]] * 400, repeat_after=900 * DAY)
+    assert [step for _, step, _ in told] == ["opened", "opened"]
+    # Other features join it, and what ends with the loss ends once.
+    history, told = run([[other, loss]] * 8 + [[calm, loss]] * 30, history=history, start=408, repeat_after=900 * DAY)
+    assert told == []
+    assert len(history.incidents["DriftDetected"].findings) == 2
+    history, told = run([[calm, fine]] * 30 * 24, history=history, start=446, repeat_after=900 * DAY)
+    assert [(step, event) for _, step, event in told] == [
+        ("resolved", "DriftDetected"),
+        ("resolved", "QualityDegraded"),
+    ]
+    # Without the loss, both are incidents of their own.
+    _, told = run([[finding("breach")]] * 8 + [[calm]] * 400 + [[other]] * 8, repeat_after=900 * DAY)
+    assert [step for _, step, _ in told] == ["opened", "resolved", "opened"]
+
+
+def test_a_short_loss_of_quality_or_one_of_another_version_does_not_prolong_drift():
+    loss, fine = finding("breach", "live_quality", "rmse"), finding("ok", "live_quality", "rmse")
+    calm = finding("ok")
+    _, told = run([[finding("breach"), loss]] * 4 + [[calm, fine]] * 10, repeat_after=900 * DAY)
+    assert [step for _, step, _ in told] == ["opened", "opened", "resolved", "resolved"]
+    history, _ = run([[finding("breach"), loss]] * 8, repeat_after=900 * DAY)
+    _, told = run([[calm, loss]] * 4, history=history, start=8, version=4, repeat_after=900 * DAY)
+    assert [(step, event) for _, step, event in told] == [("resolved", "DriftDetected")]
+
+
 def test_without_a_cooldown_it_is_a_new_incident():
     spec = MonitoringSpec(cooldown_hours=0.0)
     history, told = run(["breach", "breach", "ok", "ok", "breach", "breach"], spec)
