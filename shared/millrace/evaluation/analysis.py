@@ -37,11 +37,11 @@ from millrace.evaluation.slices import (
     find_worst,
     measure_slices,
 )
+from millrace.evaluation.times_of_year import HoldoutDates, losses_of_classes, losses_of_values
 from millrace.features import missing_mask
 from millrace.histograms.bins import NumberBins
-from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
-from millrace.histograms.tables import PARTS_OF_YEAR, find_parts_of_year
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
 from millrace.metrics.catalogue import LOG_LOSS, Metric, compute_metrics
 from millrace.metrics.confidence_intervals import OtherRows
@@ -361,6 +361,7 @@ def profile_predictions(
         ]
         for name, values in groups.items()
     }
+    dates = HoldoutDates.find(schema, columns or {})
     if schema.task == "regression":
         bins = describe_column(schema.target, train_target).make_bins()
         if not isinstance(bins, NumberBins):
@@ -370,9 +371,10 @@ def profile_predictions(
             predictions=ValueHistogram.count(values, bins, named),
             outcomes=ErrorSums.measure(values, truth, named, bins.center),
             errors_by_value=ErrorsByValue.measure(values, truth, bins),
-            outcomes_by_time=_by_time_of_year(
-                schema, columns or {}, lambda rows: ErrorSums.measure(values[rows], truth[rows], origin=bins.center)
-            ),
+            outcomes_by_time=dates.count(lambda rows: ErrorSums.measure(values[rows], truth[rows], origin=bins.center))
+            if dates
+            else None,
+            deviations_of_days=dates.deviations(losses_of_values(values, truth)) if dates else None,
         )
     decided, probabilities = predict_classes(schema, predictions, threshold), predictions.astype(np.float64)
     classes, true_classes = ClassPredictions(decided, probabilities, named), target.astype(np.int64)
@@ -383,24 +385,12 @@ def profile_predictions(
         estimate_errors=measure_estimate_errors(
             schema, predictions, target, columns=columns or {}, outcomes=outcomes, seed=seed
         ),
-        outcomes_by_time=_by_time_of_year(
-            schema,
-            columns or {},
+        outcomes_by_time=dates.count(
             lambda rows: OutcomeHistogram.count(
                 ClassPredictions(decided[rows], probabilities[rows]), true_classes[rows]
-            ).coarsen(),
-        ),
+            ).coarsen()
+        )
+        if dates
+        else None,
+        deviations_of_days=dates.deviations(losses_of_classes(probabilities, decided, true_classes)) if dates else None,
     )
-
-
-def _by_time_of_year(
-    schema: TableSchema, columns: Mapping[str, Array], count: Callable[[Array], AnyOutcomes | None]
-) -> list[AnyOutcomes] | None:
-    """Count outcomes by the half month of the latest date that covers a year, if there is one."""
-    dates = [column.name for column in schema.features if column.type == "datetime" and not column.sensitive]
-    dated = find_parts_of_year({name: columns[name] for name in dates if name in columns})
-    if dated is None:
-        return None
-    counted = [count(np.flatnonzero(dated[1] == part)) for part in range(PARTS_OF_YEAR)]
-    known = [one for one in counted if one is not None]
-    return known if len(known) == PARTS_OF_YEAR else None

@@ -21,6 +21,8 @@ from millrace.histograms.predictions import (
 )
 from millrace.histograms.tables import PARTS_OF_YEAR, part_of_year
 
+#: Mean of a regression's errors; the catalogue has no metric that may have either sign.
+MEAN_ERROR = "mean_error"
 #: Least probability that a logarithm is taken of, as scikit-learn's for float32 models.
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 _GROUP_SUMS = 4
@@ -171,6 +173,8 @@ class PredictionProfile(Document, frozen=True, kw_only=True):
     #: Outcomes by half month of the year, coarsely; None where no date of the holdout covers a year, of more classes
     #: than are worth to be kept, and in a profile of an earlier release.
     outcomes_by_time: list[AnyOutcomes] | None = None
+    #: How far the true values of metrics differ from day to day, as standard deviations; None where the above is.
+    deviations_of_days: dict[str, float] | None = None
 
     def outcomes_near(self, at: datetime) -> AnyOutcomes | None:
         """Return the outcomes of the two half months nearest to a time of the year; None where they are not known."""

@@ -47,10 +47,17 @@ UNSEEN_LOSS = 0.75
 UNSEEN_ERROR = 1.2
 UNSEEN_SQUARE = 1.8
 UNSEEN_RATIO = 2.0
-#: The same, relative to what other rows let one expect of the largest; and of the least of values below zero.
+#: Rows below which no interval of R² covers: one error in a hundred may decide it, and most of them have none.
+MIN_RATIO_ROWS = 100
+#: The same, relative to what other rows let one expect of the largest.
 EXPECTED_SQUARE = 1.5
+#: The same of a ratio, relative to the largest of all rows.
 EXPECTED_RATIO = 2.0
-EXPECTED_LEAST = 0.3
+#: Samples that show how the estimate varies; the same ones each time, so that the same rows have the same interval.
+_SAMPLES = 400
+_SAMPLES_SEED = 0
+#: With more rows the limit holds, and samples would take long.
+_MOST_SAMPLED_ROWS = 5_000
 #: Rows that an assumed variance counts as beside the observed one: of a handful of rows the latter is often too small.
 _ASSUMED_ROWS = 2.0
 
@@ -129,29 +136,27 @@ def mean_interval(values: FloatArray, unseen: float, confidence: float) -> Inter
     added point of the adjusted empirical likelihood: Chen, Variyath and Abraham, 2008, *J. Comput. Graph. Stat.* 17:
     426-443).
     """
-    return _mean_interval(values, confidence, unseen * float(values.max(initial=0.0)), 0.0)
+    return _mean_interval(values, confidence, unseen * float(values.max(initial=0.0)))
 
 
 def mean_interval_beside(values: FloatArray, elsewhere: FloatArray, expected: float, confidence: float) -> Interval:
-    """Return the interval of a positive mean, of values that other rows have as well.
+    """Return the interval of the mean of values of at least zero, which other rows have as well.
 
     They show how large the largest of so many values is: the upper end counts one more row, ``expected`` times that, or
-    the largest that there is. The lower end counts one more row where values may be below zero.
+    the largest that there is.
     """
     ordered, count = np.sort(elsewhere), max(1, len(elsewhere) // max(1, len(values)))
     largest = max(float(values.max(initial=0.0)), expected * float(ordered[-count:].mean()))
-    least = min(float(values.min(initial=0.0)), float(ordered[:count].mean()))
-    return _mean_interval(values, confidence, largest, EXPECTED_LEAST * min(0.0, least))
+    return _mean_interval(values, confidence, largest)
 
 
-def _mean_interval(values: FloatArray, confidence: float, largest: float, least: float) -> Interval:
+def _mean_interval(values: FloatArray, confidence: float, largest: float) -> Interval:
     if len(values) < MIN_ROWS:
         return TooFewRows(f"{len(values)} rows; an interval needs {MIN_ROWS}")
     if values.max() <= 0.0 or values.max() == values.min():
         return TooFewRows("every row has the same loss")
     quantile = student_quantile(confidence, len(values) - 1)
-    below = np.append(values, least) if least else values
-    low = _studentised(below, -quantile) if below.mean() > 0.0 else 0.0
+    low = _studentised(values, -quantile) if values.mean() > 0.0 else 0.0
     return ConfidenceInterval(low, _studentised(np.append(values, largest), quantile))
 
 
@@ -190,24 +195,60 @@ def rmse_interval(target: Array, values: FloatArray, confidence: float, others: 
 def r2_interval(target: Array, values: FloatArray, confidence: float, others: OtherRows | None = None) -> Interval:
     """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row.
 
-    Other rows count as for :func:`rmse_interval`.
+    With other rows that the model was not fitted on, samples of all of them show how far the ratio of so many rows is
+    from the whole's. Without them, and of many rows, it is that of a mean.
     """
-    mean, variance = float(target.mean()), float(target.var())
+    rows, variance = len(target), float(target.var())
+    if rows < MIN_RATIO_ROWS:
+        return TooFewRows(f"{rows} rows; an interval needs {MIN_RATIO_ROWS}")
     if variance <= 0.0:
         return TooFewRows("the targets do not vary")
-    ratio = float(squared_errors(target, values).mean()) / variance
-
-    def linearised(truth: Array, predicted: Array) -> FloatArray:
-        return np.asarray(ratio + (squared_errors(truth, predicted) - ratio * (truth - mean) ** 2) / variance)
-
-    if others is None or not len(others[0]):
-        unexplained = mean_interval(linearised(target, values), UNSEEN_RATIO, confidence)
+    errors = squared_errors(target, values)
+    if others is not None and len(others[0]) and rows <= _MOST_SAMPLED_ROWS:
+        unexplained = _ratio_interval_beside(target, errors, (others[0], squared_errors(*others)), confidence)
     else:
-        rows, elsewhere = linearised(target, values), linearised(*others)
-        unexplained = mean_interval_beside(rows, elsewhere, EXPECTED_RATIO, confidence)
+        ratio = float(errors.mean()) / variance
+        linearised = ratio + (errors - ratio * (target - target.mean()) ** 2) / variance
+        unexplained = mean_interval(linearised, UNSEEN_RATIO, confidence)
     if isinstance(unexplained, TooFewRows):
         return unexplained
     return ConfidenceInterval(1 - unexplained.high, 1 - unexplained.low)
+
+
+def _ratio_interval_beside(
+    target: Array, errors: FloatArray, others: tuple[Array, FloatArray], confidence: float
+) -> Interval:
+    """Return the interval of mean squared error over variance: a bootstrap-t on the log scale from all known rows.
+
+    Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, chapter 12. The rows count one more, whose error is
+    :data:`EXPECTED_RATIO` times the largest: what they have not shown is their tail.
+    """
+    largest = int(np.argmax(np.concatenate([errors, others[1]])))
+    truth, squares = np.concatenate([target, others[0]]), np.concatenate([errors, others[1]])
+    truth = np.append(truth, truth[largest]).astype(np.float64)
+    squares = np.append(squares, EXPECTED_RATIO * squares[largest])
+    if errors.max() <= 0.0:
+        return TooFewRows("every row has the same loss")
+    rows = len(target)
+    drawn = np.random.default_rng(_SAMPLES_SEED).integers(0, len(truth), (_SAMPLES, rows))
+    ratios, deviations = _ratios(truth[drawn], squares[drawn])
+    whole = float(squares.mean() / truth.var())
+    known = (ratios > 0.0) & (deviations > 0.0)
+    steps = np.log(ratios[known] / whole) / deviations[known]
+    low, high = (float(step) for step in np.quantile(steps, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    (ratio,), (deviation,) = _ratios(target[np.newaxis].astype(np.float64), errors[np.newaxis])
+    ends = (ratio * math.exp(min(-step * deviation, _MAX_EXPONENT)) for step in (high, low))
+    return ConfidenceInterval(*(float(end) for end in ends))
+
+
+def _ratios(truth: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the ratio of each sample, one a row, and the standard error of its logarithm."""
+    centred = truth - truth.mean(axis=1, keepdims=True)
+    variances = np.maximum((centred**2).mean(axis=1), _TINY**2)
+    ratios = squares.mean(axis=1) / variances
+    influence = squares / variances[:, np.newaxis] - ratios[:, np.newaxis] * centred**2 / variances[:, np.newaxis]
+    errors = influence.std(axis=1, ddof=1) / math.sqrt(truth.shape[1])
+    return ratios, np.divide(errors, ratios, out=np.zeros_like(errors), where=ratios > 0.0)
 
 
 def error_quantile_interval(share: float) -> IntervalOf:

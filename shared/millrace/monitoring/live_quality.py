@@ -15,10 +15,10 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from millrace.histograms.outcomes import MEAN_ERROR
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME
 from millrace.monitoring.measured_windows import (
-    MEAN_ERROR,
     MeasuredWindow,
     RecentOutcomes,
     describe_metric,
@@ -110,6 +110,8 @@ class QualityComparison:
     coverage: float | None = None  # share of the predictions with an outcome
     #: Of the holdout's rows of this time of the year; empty where these are not known.
     at_time: Mapping[str, PointEstimate] = field(default_factory=dict)
+    #: How far the holdout's days differ, as standard deviations; empty where they are not known.
+    of_days: Mapping[str, float] = field(default_factory=dict)
 
     def findings(self) -> list[WindowFinding]:
         """Return a finding on live quality for each evaluated metric."""
@@ -162,11 +164,17 @@ class QualityComparison:
             return ""
         if not self._at_time(name, loss).is_large:
             return f"as {_AT_TIME}"
-        if not recent.is_short or not recent.covers(_WEEK) or self._is_lasting(name):
-            return ""
+        is_known = recent.is_short and recent.covers(_WEEK) and not self._is_lasting(name)
+        return self._explain_by_days(name, loss) if is_known else ""
+
+    def _explain_by_days(self, name: str, loss: _Loss) -> str:
+        """Return the days that explain the loss of a day whose week is in order."""
+        recent = self.recent
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return "as on that day of the week before, while the week is as on the holdout"
+        if not self._as_days_differ(name, loss).is_breach(self.rate):
+            return "as days of the holdout differ from one another, while the week is as on the holdout"
         known = [self._pool(name, own) for windows in recent.days_before() if (own := self._with(name, windows))]
         if len(known) >= _FEWEST_DAYS and not self._widen(name, loss, [*pairwise(known)], _MOST).is_breach(self.rate):
             return "as days differ from one another, while the week is as on the holdout"
@@ -246,6 +254,15 @@ class QualityComparison:
         by_rows = float(np.mean([(one.now.error / unit(one)) ** 2 for pair in pairs for one in pair]))
         period = loss.period
         spread = unit(period) * math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
+        now = replace(period.now, error=math.hypot(period.now.error, spread))
+        return self._compare(name, replace(period, now=now), loss.before, loss.reference)
+
+    def _as_days_differ(self, name: str, loss: _Loss) -> _Loss:
+        """Add to the error of a day how far the holdout's days differ: its rows are one draw of days."""
+        period, scale = loss.period, 1.0
+        if is_relative(name) and self.holdout[name].value > 0:
+            scale = period.expected.value / self.holdout[name].value
+        spread = scale * self.of_days.get(name, 0.0)
         now = replace(period.now, error=math.hypot(period.now.error, spread))
         return self._compare(name, replace(period, now=now), loss.before, loss.reference)
 

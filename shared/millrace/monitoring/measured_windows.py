@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from millrace.documents import Record
 from millrace.histograms.bins import NumberBins
-from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.outcomes import MEAN_ERROR, AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import PredictionHistogram
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS_BY_NAME
@@ -35,8 +35,6 @@ from millrace.monitoring.quality import (
 )
 from millrace.monitoring.seasonality import TimeSpan
 
-#: Mean of the errors; the catalogue has no metric that may have either sign.
-MEAN_ERROR = "mean_error"
 _DAY = timedelta(days=1)
 #: A shorter window has hours of its own.
 _SHORT = timedelta(hours=12)

@@ -351,6 +351,7 @@ class OutcomeWindow:
             primary=self.monitored.primary_metric,
             coverage=self.outcomes.rows / self.predictions if self.predictions else None,
             at_time=self.at_time,
+            of_days=(profile.deviations_of_days or {}) if self.spec.seasonality != "off" else {},
         )
         return comparison.findings()
 

@@ -134,8 +134,8 @@ def test_ranks_of_a_quantile_are_those_of_the_binomial_distribution(rows):
     assert (interval.low, interval.high) == (pytest.approx(low + 1, abs=1), pytest.approx(high + 1, abs=1))
 
 
-@pytest.mark.parametrize("name", ["rmse", "r2"])
-def test_other_rows_show_the_errors_that_a_small_holdout_has_not(name):
+@pytest.mark.parametrize(("name", "size"), [("rmse", 60), ("r2", 120)])
+def test_other_rows_show_the_errors_that_a_small_holdout_has_not(name, size):
     """A hundredth of the rows makes 69 % of the mean, as of fares; most samples of 60 have none of them."""
     rng = np.random.default_rng(4)
     target, noise = 5 * rng.normal(size=100_000), rng.normal(size=100_000)
@@ -143,11 +143,31 @@ def test_other_rows_show_the_errors_that_a_small_holdout_has_not(name):
     metric, held = METRICS_BY_NAME[name], {"alone": [], "beside others": []}
     truth = metric.compute(target, target + noise)
     for _ in range(300):
-        drawn = rng.integers(0, len(target), 300)
-        rows, others = ((target[part], (target + noise)[part]) for part in (drawn[:60], drawn[60:]))
+        drawn = rng.integers(0, len(target), 5 * size)
+        rows, others = ((target[part], (target + noise)[part]) for part in (drawn[:size], drawn[size:]))
         for label, further in (("alone", None), ("beside others", others)):
             interval = metric.interval(*rows, 0.95, further)
             held[label].append(interval.low <= truth <= interval.high)
 
-    assert np.mean(held["alone"]) < 0.6
+    assert np.mean(held["alone"]) < 0.75
     assert np.mean(held["beside others"]) > 0.8, "5 % of 300 rows have no such row, and then nothing shows it"
+
+
+def test_an_r2_of_fewer_than_a_hundred_rows_has_no_interval_and_the_same_rows_have_the_same_one():
+    rng, metric = np.random.default_rng(4), METRICS_BY_NAME["r2"]
+    target = rng.normal(size=1_000)
+    values = target + 0.5 * rng.normal(size=1_000)
+    few = metric.interval(target[:99], values[:99], 0.95, (target[99:], values[99:]))
+    assert few == TooFewRows("99 rows; an interval needs 100")
+    one, again = (metric.interval(target[:100], values[:100], 0.95, (target[100:], values[100:])) for _ in range(2))
+    assert one == again
+    assert one.low < metric.compute(target, values) < one.high
+    assert metric.interval(target[:100], target[:100], 0.95, (target, values)) == TooFewRows(
+        "every row has the same loss"
+    )
+    # Of very many rows it is that of a mean, which is as wide.
+    many = np.tile(target, 6), np.tile(values, 6)
+    sampled, limit = (
+        metric.interval(*(part[:rows] for part in many), 0.95, (target, values)) for rows in (5_000, 5_001)
+    )
+    assert limit.high - limit.low == pytest.approx(sampled.high - sampled.low, rel=0.25)

@@ -1,11 +1,13 @@
 """Live quality against the holdout's errors of the same time of the year."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from millrace.data.reference import describe_column
 from millrace.evaluation.analysis import profile_predictions
+from millrace.evaluation.times_of_year import HoldoutDates, losses_of_values
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions
 from millrace.histograms.tables import PARTS_OF_YEAR, Reference
@@ -144,3 +146,55 @@ def test_without_a_date_of_a_year_nothing_is_kept(days, is_sensitive):
     profile, _, _ = profile_of("regression", dates(days), is_sensitive=is_sensitive)
     assert profile.outcomes_by_time is None
     assert profile.outcomes_near(NOVEMBER) is None
+
+
+def draw_days(days, seed, *, spread, rows=24):
+    """Errors whose size differs from day to day by a factor of ``spread`` in logarithms."""
+    draw = np.random.default_rng(seed)
+    sizes = np.repeat(10.0 * np.exp(spread * draw.normal(size=days)), rows)
+    values = draw.normal(100.0, 20.0, days * rows)
+    return values, values + sizes * draw.normal(size=days * rows)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+def test_how_far_days_of_the_holdout_differ_is_measured(spread):
+    values, truth = draw_days(365, 3, spread=spread)
+    when = np.datetime64("2025-01-01", "us") + (np.arange(365 * 24) * 3_600_000_000).astype("timedelta64[us]")
+    dates = HoldoutDates.find(TableSchema((Column("made", "datetime"),), "regression"), {"made": when})
+    found = dates.deviations(losses_of_values(values, truth))
+    # Mean and deviation of a lognormal size, times the mean of a folded normal value.
+    true = math.sqrt(2 / math.pi) * 10.0 * math.exp(spread**2 / 2) * math.sqrt(math.expm1(spread**2))
+    assert found["mae"] == pytest.approx(true, rel=0.15, abs=0.3)
+    assert found["mean_error"] == pytest.approx(0.0, abs=0.8)
+    assert dates.deviations({"mae": np.zeros(len(when))}) == {"mae": 0.0}
+    few = HoldoutDates(dates.parts[:600], dates.days[:600])
+    assert few.deviations(losses_of_values(values[:600], truth[:600])) == {}, "25 days show little"
+
+
+def run_days(biases, *, deviations):
+    """Mean error of the last of days with such biases, in windows of two hours; it is evaluated by days alone."""
+    monitored = VERSIONS["regression"]
+    profile = replace(monitored.profile, outcomes_by_time=None, deviations_of_days=deviations)
+    monitored = MonitoredVersion("regression", (), monitored.reference, profile)
+    target, windows, counts = monitored.reference.target, [], []
+    for number, bias in enumerate(np.repeat(biases, 12)):
+        values, truth = draw_values(200, 1_000 + number, spread=1.0)
+        outcomes = ErrorSums.measure(values + bias, truth, origin=target.center, bins=target)
+        begin = MAY + timedelta(hours=2 * number)
+        window = MeasuredWindow.measure(outcomes, profile, target, (begin, begin + timedelta(hours=2)))
+        recent = RecentOutcomes(window, list(windows), list(counts))
+        found = evaluate_outcomes(outcomes, outcomes.rows, monitored, MonitoringSpec(), [], recent=recent)
+        windows.append(window)
+        counts.append(outcomes.coarsen())
+    return {one.subject: one for one in found if one.verdict == "live_quality"}["mean_error"]
+
+
+def test_a_bad_day_is_no_loss_where_days_of_the_holdout_differ_as_much_and_a_bad_week_is():
+    quiet, differing = [0.0] * 8, {"mean_error": 3.0}
+    found = run_days([*quiet, 5.0], deviations=differing)
+    assert found.status == "ok"
+    assert found.details["season"].startswith("as days of the holdout differ")
+    assert run_days([*quiet, 5.0], deviations=None).status == "breach"
+    assert run_days([*quiet, 20.0], deviations=differing).status == "breach", "no day is as bad as that"
+    assert run_days([*quiet, *[5.0] * 4], deviations=differing).status == "breach", "the week is not in order"
+    assert run_days([0.0, 5.0], deviations=differing).status == "breach", "no week is known"
