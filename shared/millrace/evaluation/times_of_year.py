@@ -15,7 +15,6 @@ import numpy.typing as npt
 from millrace.histograms.outcomes import MEAN_ERROR, AnyOutcomes
 from millrace.histograms.tables import PARTS_OF_YEAR, find_parts_of_year
 from millrace.metrics import catalogue
-from millrace.metrics.functions import brier_losses, log_losses
 from millrace.schema import TableSchema
 
 Array = npt.NDArray[Any]
@@ -78,7 +77,7 @@ def losses_of_values(values: Array, truth: Array) -> dict[str, Array]:
 def losses_of_classes(probabilities: Array, decided: Array, truth: Array) -> dict[str, Array]:
     """Return the rows' losses of a classifier by metric."""
     return {
-        catalogue.LOG_LOSS.name: log_losses(truth, probabilities),
-        catalogue.BRIER.name: brier_losses(truth, probabilities),
+        catalogue.LOG_LOSS.name: catalogue.LOG_LOSS.row_loss(truth, probabilities),
+        catalogue.BRIER.name: catalogue.BRIER.row_loss(truth, probabilities),
         catalogue.ACCURACY.name: np.asarray(decided != truth, dtype=np.float64),
     }
