@@ -13,7 +13,7 @@ import worker
 from millrace.key_scopes import KeyScopes
 from millrace.routing import AliasPointer
 from millrace.serving.cache import ModelCache
-from millrace.serving.handler import Endpoint
+from millrace.serving.handler import Endpoint, make_prediction_id
 
 
 class FolderSource:
@@ -49,12 +49,11 @@ def make(folder: Path, *, captures: bool = True, routing: str = "") -> worker.As
     """Return the handler as a function of a body; with a plan, every version is that of the folder."""
     import gc
     import time
-    import uuid
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
     source = FolderSource(folder, routing)
     models, keys = ModelCache(source, 5.0, time.monotonic), KeyScopes(source.key_models, 30.0, time.monotonic)
-    endpoint = Endpoint(models, keys, 10_000, lambda: str(uuid.uuid4()), captures=captures)
+    endpoint = Endpoint(models, keys, 10_000, make_prediction_id, captures=captures)
     app._endpoint = lambda: endpoint
     event: dict[str, Any] = {
         "resource": "/models/{model}/invocations",

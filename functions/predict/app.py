@@ -6,14 +6,13 @@ Clients are built for the first request, not at import: a snapshot must hold no 
 import gc
 import itertools
 import time
-import uuid
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from millrace.key_scopes import KeyScopes
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
-from millrace.serving.handler import Endpoint, handle
+from millrace.serving.handler import Endpoint, handle, make_prediction_id
 from millrace.settings import PredictSettings, load_settings, runs_on_lambda
 
 #: Counts the requests of this execution environment; the first of them waited for it.
@@ -42,4 +41,4 @@ def _endpoint() -> Endpoint:
     # An alias may be as old after an idle time.
     keys = KeyScopes(source.key_models, STALE_AFTER_INTERVALS * settings.alias_refresh_seconds, time.monotonic)
     detail, captures, metrics = settings.error_detail, settings.capture_predictions, settings.model_metrics
-    return Endpoint(models, keys, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures, metrics)
+    return Endpoint(models, keys, settings.max_rows_per_request, make_prediction_id, detail, captures, metrics)

@@ -12,17 +12,26 @@ from typing import Any
 import orjson
 
 _KEY_END = re.compile(r'"[ \t\r\n]*:')
-_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+def _array_values(value: Any) -> Any:
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"JSON cannot hold a value of type {type(value).__name__}")
+    return value.tolist()
+
+
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False, default=_array_values).encode
 
 
 def write_json(value: Any) -> str:
     """Return a document as ASCII without blanks; numbers that are not finite become null.
 
+    An array of NumPy is a list; the numbers of one of float32 have as many digits as tell them apart in float32.
     Raises ``TypeError`` for a value that JSON cannot hold, ``ValueError`` for a number that is not finite in a document
     that orjson cannot write.
     """
     try:
-        text = orjson.dumps(value)
+        text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:  # lone surrogates, integers past 64 bits, subclasses of float
         return _write(value)
     return text.decode("ascii") if text.isascii() else _write(orjson.loads(text))
@@ -38,11 +47,21 @@ def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
         return read_strictly(text)
-    # Every key that was written ends in a quote and a colon. As many members were kept: none was written twice.
+    # As many members were kept as were written: none was written twice.
+    return document if has_members(text, _count_members(document, text.count("{"))) else read_strictly(text)
+
+
+def has_members(text: str, members: int) -> bool:
+    """Return whether all objects that a document's text writes have so many members together.
+
+    Every member has a colon, and every key that was written ends in a quote and a colon. Colons inside of strings may
+    make the result False, too.
+    """
+    colons = text.count(":")
+    if colons == members:
+        return True
     written = text.count('":')
-    if text.count(":") != written:
-        written = len(_KEY_END.findall(text))
-    return document if _count_members(document, text.count("{")) == written else read_strictly(text)
+    return (written if colons == written else len(_KEY_END.findall(text))) == members
 
 
 def _count_members(document: Any, n_objects: int) -> int:

@@ -59,6 +59,15 @@ class KeyScopes:
         if key_id is not None:
             ensure_in_scope(self._models(key_id), model)
 
+    def allows(self, key_id: str | None, model: str) -> bool:
+        """Return whether a request is allowed by what is known and current; False may mean that it has to be read."""
+        if key_id is None:
+            return True
+        known = self._known.get(key_id)
+        if known is None or self._clock() - known.read_at >= self._seconds:
+            return False
+        return known.models is None or model in known.models or EVERY_MODEL in known.models
+
     def _models(self, key_id: str) -> Sequence[str] | None:
         now, known = self._clock(), self._known.get(key_id)
         if known is None or now - known.read_at >= self._seconds:

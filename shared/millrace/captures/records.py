@@ -4,7 +4,8 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 """
 
 import re
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self, TypedDict
 
@@ -15,8 +16,8 @@ from millrace.errors import InvalidNameError
 from millrace.features import FLOAT32_MAX
 from millrace.json_text import write_json
 from millrace.names import validate_model_name
+from millrace.serving.capture import DEFAULT_PROTOCOL, MARK
 from millrace.serving.capture import FORMAT as CAPTURE_FORMAT
-from millrace.serving.capture import MARK
 
 #: Grows when a reader of the old form would misread the new one.
 FORMAT = 1
@@ -28,6 +29,8 @@ Outcome = str | Number
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+#: Format of the lines of earlier releases, which may still be on their way.
+_FIRST_FORMAT = 1
 #: Members of the object that Lambda wraps text in; lines of the logger have others.
 _WRAPPER = frozenset({"timestamp", "level", "message", "requestId"})
 #: Beginning of a captured line, alone or wrapped.
@@ -195,9 +198,36 @@ def find_line(message: str) -> Mapping[str, Any] | None:
         document = _parse_line(inner) if isinstance(inner, str) else inner
     if not isinstance(document, dict) or document.get("record") != MARK:
         return None
+    if document.get("format") == _FIRST_FORMAT:
+        return document
     if document.get("format") != CAPTURE_FORMAT:
         raise ValueError(f"a captured line of format {document.get('format')!r} is not known here")
-    return document
+    return _complete(document)
+
+
+def _complete(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a line with the members that a writer of format 2 leaves out."""
+    found = {"dialect": DEFAULT_PROTOCOL, "sampling_rate": 1.0, **line}
+    name = "values" if "values" in line else "probabilities"
+    if name in line:
+        outputs = line[name]
+        found.setdefault("rows", 1)
+        found.setdefault("positions", range(len(outputs)))
+        found[name] = outputs if "double" in line else _read_float32(outputs)
+    return found
+
+
+def _read_float32(outputs: Sequence[Any]) -> list[Any]:
+    """Return numbers, or rows of them, as float32 holds them; some are None."""
+    if outputs and isinstance(outputs[0], list | None) and any(isinstance(row, list) for row in outputs):
+        return [row and _read_float32(row) for row in outputs]
+    known = [output for output in outputs if output is not None]
+    form = f"<{len(known)}f"
+    try:
+        rest = iter(struct.unpack(form, struct.pack(form, *known)))
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"a captured line is malformed: {error}") from error
+    return [None if output is None else next(rest) for output in outputs]
 
 
 def _parse_line(text: str) -> Any:
@@ -286,11 +316,14 @@ def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, FeatureVal
     """Return the features of each row; none if they were omitted."""
     if line.get("omitted"):
         return [{} for _ in range(n_rows)]
-    names = [name for name, _ in line["columns"]]
-    columns = [
-        _READERS.get(column_type, list)(values)
-        for (_, column_type), values in zip(line["columns"], line["cells"], strict=True)
-    ]
+    if line.get("format") != _FIRST_FORMAT:
+        names = line["columns"]
+        columns = [[value] for value in line["row"]] if "row" in line else line["cells"]
+        if len(columns) != len(names):
+            raise ValueError("a captured line has not as many columns as names")
+    else:
+        names = [name for name, _ in line["columns"]]
+        columns = _read_first_format(line)
     if any(len(values) != n_rows for values in columns):
         raise ValueError("a captured line's columns differ in length")
     if not columns:
@@ -298,8 +331,15 @@ def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, FeatureVal
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-#: Readers of columns that differ between a line and a row: a line holds booleans as the numbers that models take, and
-#: missing strings as empty ones.
+def _read_first_format(line: Mapping[str, Any]) -> list[list[FeatureValue]]:
+    return [
+        _READERS.get(column_type, list)(values)
+        for (_, column_type), values in zip(line["columns"], line["cells"], strict=True)
+    ]
+
+
+#: Readers of columns of format 1 that differ from a row's: booleans were the numbers that models take, and missing
+#: strings empty ones.
 _READERS: Mapping[str, Callable[[Any], list[FeatureValue]]] = {
     "boolean": lambda values: [None if value is None else bool(value) for value in values],
     **dict.fromkeys(("category", "text"), lambda values: [value or None for value in values]),

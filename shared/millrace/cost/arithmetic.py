@@ -25,9 +25,9 @@ class Assumptions:
     """Numbers that no record has; tests count or measure those that this code determines."""
 
     #: The line of a request in the log, with the 26 bytes that CloudWatch adds; its first captured row, and any other.
-    log_bytes_a_request: int = 300
-    log_bytes_a_row: int = 375
-    log_bytes_a_further_row: int = 110
+    log_bytes_a_request: int = 280
+    log_bytes_a_row: int = 210
+    log_bytes_a_further_row: int = 90
     #: CloudWatch Logs hands over lines one by one while they are a second apart, and at least so many at once above.
     forwards_an_hour: int = 3_600
     lines_a_forward: int = 6

@@ -16,7 +16,7 @@ from millrace.routing import CHAMPION_ARM, RoutingPlan, mark_key
 from millrace.serving.capture import write_row_id
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import request_form
-from millrace.serving.request import ABSENT, PredictionRequest, Request
+from millrace.serving.request import ABSENT
 from millrace.serving.scoring import Prediction
 
 ROUTING_KEY_HEADER = "x-millrace-routing-key"
@@ -92,9 +92,8 @@ class ActiveRelease:
         unloaded = len(candidates) < len(plan.arms)
         return cls(plan, candidates, alike | {champion.version}, column, unloaded, not is_sensitive)
 
-    def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
-        """Assign a request to an arm."""
-        key = _find_key(request, contents, self.key_column)
+    def assign(self, key: str | None, prediction_id: str) -> Assignment:
+        """Assign a request to an arm by its routing key, None when it names none."""
         place = self.plan.locate(prediction_id if key is None else key)
         arm, mark = self.plan.arm_at(place), mark_key(place) if self.marks_keys else ""
         if arm is None:
@@ -150,12 +149,14 @@ def _try_candidate(
     return prediction
 
 
-def _find_key(request: Request, contents: PredictionRequest, column: str | None) -> str | None:
-    """Return the key that a request names; None when it names none."""
-    header = request.headers.get(ROUTING_KEY_HEADER)
+def find_key(
+    headers: Mapping[str, str], parameters: Mapping[str, Any], column: str | None, read: Callable[[str], Any]
+) -> str | None:
+    """Return the key that a request names, None when it names none; ``read`` returns the value of a column."""
+    header = headers.get(ROUTING_KEY_HEADER)
     if header:
         return str(header)
-    named = contents.parameters.get(ROUTING_KEY_PARAMETER)
+    named = parameters.get(ROUTING_KEY_PARAMETER)
     if named is None and column is not None:
-        named = contents.table.common_value(column)
+        named = read(column)
     return None if named is None or named is ABSENT else write_row_id(named)

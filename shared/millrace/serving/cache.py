@@ -108,6 +108,21 @@ class ModelCache:
         # The thread replaces one after the other.
         return loaded, release if release is not None and release.plan.baseline == loaded.version else None
 
+    def find_current(self, model: str, version: str) -> tuple[LoadedModel, ActiveRelease | None] | None:
+        """Return what :meth:`find` does; None where it would load, refresh, wait or have something to report."""
+        with self._lock:
+            entry = self._entries.get((model, version))
+            if (
+                entry is None
+                or entry.refreshing
+                or self._events
+                or self._clock() - entry.tried_at >= self._refresh_seconds
+            ):
+                return None
+            self._entries.move_to_end((model, version))
+        release, loaded = entry.release, entry.loaded
+        return loaded, release if release is not None and release.plan.baseline == loaded.version else None
+
     def _find_fresh(self, key: tuple[str, str]) -> _Entry:
         entry = self._find(key) or self._load_first(key)
         if self._claim_refresh(entry):

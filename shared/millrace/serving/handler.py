@@ -12,6 +12,7 @@ Only a refused request needs a logger, so the first of them imports it.
 
 import base64
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from millrace.errors import (
     InvalidInputError,
@@ -30,43 +31,24 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import write_json
-from millrace.key_scopes import KeyScopes, read_key_id
-from millrace.observability import Unit, metric_members, write_metrics
-from millrace.serving.arms import ActiveRelease, Assignment, predict_assigned
-from millrace.serving.cache import ModelCache
-from millrace.serving.capture import BEGINNING, CaptureWriter, write_timestamp
+from millrace.key_scopes import read_key_id
+from millrace.observability import metric_members, write_metrics
+from millrace.serving.arms import ActiveRelease, Assignment, find_key, predict_assigned
+from millrace.serving.capture import BEGINNING, CaptureWriter, name_request, write_timestamp
+from millrace.serving.endpoint import Endpoint, ErrorDetail, success_response, write_response
+from millrace.serving.fast_path import respond_fast
 from millrace.serving.intervals import find_bounds
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
-from millrace.serving.request import JSON, PredictionRequest, Request
+from millrace.serving.request import PredictionRequest, Request
+from millrace.serving.request_line import count_line, model_metrics
 from millrace.serving.scoring import Prediction, explain_scores, score
-
-#: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.
-ErrorDetail = Literal["full", "reduced"]
 
 #: Largest body of a request after decompression; without gzip, Lambda's limit of 6 MB comes first.
 MAX_BODY_BYTES = 10_000_000
-#: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
-MAX_REPLY_BYTES = 5_500_000
 #: Header of replies of an earlier version: the number of the champion, which is damaged.
 INSTEAD_OF = "X-Millrace-Instead-Of-Version"
 _MAX_NAME_LENGTH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Models, scopes of keys and settings that replies are made from.
-
-    Without ``captures`` no rules of a model capture anything; ``model_metrics`` writes metrics by model.
-    """
-
-    models: ModelCache
-    keys: KeyScopes
-    max_rows: int
-    make_id: Callable[[], str]
-    error_detail: ErrorDetail = "full"
-    captures: bool = True
-    model_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +79,7 @@ class Route:
         call.loaded = loaded
         if release is not None and self.operation == "predict":
             return self._predict_in_release(endpoint, request, (loaded, release), call)
-        reply = self._describe_or_predict(endpoint, request, loaded)
+        reply = self._describe_or_predict(endpoint, request, loaded, call.prediction_id)
         headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
         return replace(reply, headers=headers)
 
@@ -106,20 +88,25 @@ class Route:
     ) -> Reply:
         """Predict with the arm that the request is assigned to; see :mod:`millrace.serving.arms`."""
         read, (champion, release) = self.protocol.read, served
-        contents, prediction_id = read(request, champion.schema, endpoint.max_rows), endpoint.make_id()
-        call.assignment = assignment = release.assign(request, contents, prediction_id)
+        contents, prediction_id = read(request, champion.schema, endpoint.max_rows), call.prediction_id
+        key = find_key(request.headers, contents.parameters, release.key_column, contents.table.common_value)
+        call.assignment = assignment = release.assign(key, prediction_id)
 
         def predict(loaded: LoadedModel) -> Prediction:
             alike = loaded.version in release.read_alike
             own = contents if alike else read(request, loaded.schema, endpoint.max_rows)
-            return _predict_contents(request, own, loaded, lambda: prediction_id)
+            return _predict_contents(request, own, loaded, prediction_id)
 
         prediction = predict_assigned(assignment, release, champion, predict)
         return _write_prediction(endpoint, self.protocol, prediction, assignment.headers)
 
-    def _describe_or_predict(self, endpoint: Endpoint, request: Request, loaded: LoadedModel) -> Reply:
+    def _describe_or_predict(
+        self, endpoint: Endpoint, request: Request, loaded: LoadedModel, prediction_id: str
+    ) -> Reply:
         if self.operation == "predict":
-            return _predict(endpoint, request, self.protocol, loaded)
+            contents = self.protocol.read(request, loaded.schema, endpoint.max_rows)
+            prediction = _predict_contents(request, contents, loaded, prediction_id)
+            return _write_prediction(endpoint, self.protocol, prediction)
         if self.operation == "check_readiness":
             return Reply({"name": loaded.model, "ready": True})
         if self.operation == "describe_openapi":
@@ -131,13 +118,8 @@ class Route:
         return Reply(self.protocol.describe(loaded))
 
 
-def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
-    contents = protocol.read(request, loaded.schema, endpoint.max_rows)
-    return _write_prediction(endpoint, protocol, _predict_contents(request, contents, loaded, endpoint.make_id))
-
-
 def _predict_contents(
-    request: Request, contents: PredictionRequest, loaded: LoadedModel, make_id: Callable[[], str]
+    request: Request, contents: PredictionRequest, loaded: LoadedModel, prediction_id: str
 ) -> Prediction:
     level = contents.interval_level(request.query)
     bounds = None if level is None else find_bounds(loaded, level)
@@ -145,7 +127,7 @@ def _predict_contents(
     scores = score(loaded, rows) if bounds is None else score(loaded, rows, bounds.fields)
     if contents.wants_explanations(request.query):
         scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
-    return Prediction(loaded, contents, rows, scores, make_id())
+    return Prediction(loaded, contents, rows, scores, prediction_id)
 
 
 def _write_prediction(
@@ -166,9 +148,12 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
 )
 
 
+_NO_ROUTE = Route(MLFLOW, None)
+
+
 def find_route(event: Mapping[str, Any]) -> Route:
     """Return the route of an API Gateway event; one whose reply is an error when there is none."""
-    return ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), Route(MLFLOW, None))
+    return ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), _NO_ROUTE)
 
 
 def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, cold_start: bool) -> dict[str, Any]:
@@ -176,8 +161,17 @@ def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, 
 
     ``build_endpoint`` may raise when settings are wrong.
     """
+    started, route, prediction_id = time.perf_counter(), find_route(event), ""
+    if route.operation == "predict":
+        try:
+            endpoint = build_endpoint()
+            prediction_id = endpoint.make_id()
+            if not cold_start:
+                return respond_fast(endpoint, event, route.protocol, prediction_id, started)
+        except Exception:  # noqa: BLE001, S110 - the general path meets whatever it is as well, and reports it
+            pass
     request_id = str((event.get("requestContext") or {}).get("requestId"))
-    call = _Call(event, build_endpoint, find_route(event), request_id)
+    call = _Call(event, build_endpoint, route, request_id, started, prediction_id or request_id)
     try:
         return call.reply(cold_start)
     except MillraceError as error:
@@ -194,7 +188,8 @@ class _Call:
     build_endpoint: Callable[[], Endpoint]
     route: Route
     request_id: str
-    started: float = field(default_factory=time.perf_counter)
+    started: float
+    prediction_id: str
     loaded: LoadedModel | None = None  # once it is known
     assignment: Assignment | None = None  # during a release
 
@@ -226,19 +221,16 @@ class _Call:
         counts |= released
         now = datetime.now(UTC)
         if endpoint.model_metrics:
-            counts |= self._model_metrics(prediction, counts, now)
+            counts |= model_metrics(prediction.loaded, self.route.protocol.name, counts, prediction.rows, now)
         lines = self._capture(prediction, now) if endpoint.captures else []
         if lines:
             lines[0] = f"{lines[0][:-1]},{write_json(counts)[1:]}"
             if released:
                 lines[1:] = [f"{line[:-1]},{write_json(released)[1:]}" for line in lines[1:]]
         else:
-            loaded = prediction.loaded
-            line = {**BEGINNING, "model": loaded.model, "version": loaded.version, "timestamp": write_timestamp(now)}
-            line |= {"prediction_id": prediction.prediction_id, "request_id": self.request_id}
+            named = name_request(prediction.prediction_id, self.route.protocol.name, self.request_id)
             rows = prediction.rows.n_rows + len(prediction.rows.bad_rows)
-            line |= {"dialect": self.route.protocol.name, "rows": rows}
-            lines = [write_json(line | counts)]
+            lines = [count_line(prediction.loaded, named, rows, counts, now)]
         for written in lines:
             print(written)  # noqa: T201 - standard output is the log
 
@@ -263,25 +255,6 @@ class _Call:
             fallback=assignment.fallback,
             exc_info=assignment.error if assignment.fallback == "error" else None,
         )
-
-    def _model_metrics(self, prediction: Prediction, counts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        """Return the members of a line that make metrics of it; it has the model and the protocol anyway."""
-        loaded, rows = prediction.loaded, prediction.rows
-        metrics: dict[str, tuple[float, Unit]] = {
-            "PredictionLatency": (counts["latency_ms"], "Milliseconds"),
-            "PredictedRows": (rows.n_rows, "Count"),
-        }
-        if loaded.created_at is not None:
-            metrics["ModelAge"] = (round((now - loaded.created_at).total_seconds()), "Seconds")
-        numbers = {
-            "UnknownCategories": rows.n_unknown,
-            "MissingValues": rows.n_missing,
-            "BadRows": len(rows.bad_rows),
-            "ColdStarts": counts.get("cold_start", 0),
-        }
-        metrics |= {name: (number, "Count") for name, number in numbers.items() if number}
-        members = metric_members(metrics, [["model", "model_version", "dialect"]], now.timestamp())
-        return {**members, "model_version": str(loaded.version)}
 
     def _report_refreshes(self, endpoint: Endpoint) -> None:
         """Log the refreshes beside the requests, and count those that failed: an old version may be serving."""
@@ -325,8 +298,12 @@ class _Call:
         now = datetime.now(UTC)
         line: dict[str, Any] = {"level": "FATAL"}
         if self.route.operation == "predict":
-            name = endpoint.make_id() if endpoint else self.request_id
-            line = {**BEGINNING, "prediction_id": name, "status": error.http_status, "latency_ms": self._latency()}
+            line = {
+                **BEGINNING,
+                "prediction_id": self.prediction_id,
+                "status": error.http_status,
+                "latency_ms": self._latency(),
+            }
             if self.loaded is not None:
                 line["version"] = self.loaded.version
             if self.assignment is not None:
@@ -341,6 +318,13 @@ class _Call:
         print(write_json(line | metric_members({metric: (1, "Count")}, sets, now.timestamp())))  # noqa: T201 - the log
 
 
+def make_prediction_id() -> str:
+    """Return a random UUID (version 4), as ``uuid.uuid4`` does in three times the time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def read_request(event: Mapping[str, Any]) -> Request:
     """Read an event; raises for a body whose encoding is broken or unknown, or that is too large decompressed."""
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
@@ -349,24 +333,10 @@ def read_request(event: Mapping[str, Any]) -> Request:
     return Request(body, headers, parameters, query, read_key_id(event))
 
 
-def success_response(
-    reply: Mapping[str, Any] | str, headers: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Return the response for a reply's body, a JSON document or plain text; raises ``PayloadTooLargeError``."""
-    if isinstance(reply, str):
-        return _response(200, reply, {"Content-Type": "text/plain"})
-    body = write_json(reply)
-    # The body travels as a string inside the function's JSON result, where quotes and backslashes take two bytes.
-    size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
-    if size > MAX_REPLY_BYTES:
-        raise PayloadTooLargeError(f"the reply would take {size} bytes of {MAX_REPLY_BYTES}: send fewer rows at once")
-    return _response(200, body, headers)
-
-
 def error_response(error: MillraceError, protocol: Protocol, detail: ErrorDetail = "full") -> dict[str, Any]:
     """Return the response for an error, in the protocol's form."""
     status, body = protocol.write_error(error, _serialise_error(error, detail))
-    return _response(status, json.dumps(body), {"Retry-After": "1"} if error.retryable else {})
+    return write_response(status, json.dumps(body), {"Retry-After": "1"} if error.retryable else {})
 
 
 def _serialise_error(error: MillraceError, detail: ErrorDetail) -> Mapping[str, Any]:
@@ -378,15 +348,6 @@ def _serialise_error(error: MillraceError, detail: ErrorDetail) -> Mapping[str, 
         message = "the model cannot read the request; the service's log has the reason"
         return {"error_code": error.error_code, "message": message}
     return document
-
-
-def _response(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    return {
-        "statusCode": status,
-        "headers": {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})},
-        "body": body,
-        "isBase64Encoded": False,
-    }
 
 
 def _body_bytes(event: Mapping[str, Any]) -> bytes:

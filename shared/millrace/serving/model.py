@@ -8,7 +8,7 @@ The documents are parsed with the standard library: importing msgspec took as lo
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -75,10 +75,13 @@ class OnnxModel:
         It holds probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression, values
         of shape (n_rows,), in float64 where float32 would not tell them apart.
         """
-        inputs = self._inputs(features)
+        return self.run_inputs(self._inputs(features))
+
+    def run_inputs(self, inputs: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Score the rows of the graph's own inputs; an input without columns is not among them."""
         if self.schema.task == "regression":
             (values,) = self.session.run([VALUE_OUTPUT], inputs)
-            return np.asarray(values).reshape(len(features))
+            return np.asarray(values).reshape(-1)
         (probabilities,) = self.session.run([PROBABILITIES_OUTPUT], inputs)
         return np.asarray(probabilities, dtype=np.float32)
 

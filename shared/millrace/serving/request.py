@@ -167,14 +167,17 @@ class PredictionRequest:
     def interval_level(self, query: Mapping[str, str]) -> float | None:
         """Return the option ``interval``, the level of intervals and sets; the query string overrides the body."""
         level = query.get("interval", self.parameters.get("interval", ABSENT))
-        if level is ABSENT:
-            return None
-        if isinstance(level, str) and _DECIMAL.fullmatch(level):
-            level = float(level)
-        message = f"expects a number from {MIN_LEVEL} to {MAX_LEVEL}, such as 0.9"
-        if type(level) in (int, float):
-            if MIN_LEVEL <= level <= MAX_LEVEL:
-                return float(level)
-            if MIN_LEVEL * _PERCENT <= level <= MAX_LEVEL * _PERCENT:
-                message += f": {level:g} % is {level / _PERCENT:g}"
-        raise InvalidInputError(f"interval {message}", [FieldError("interval", message)])
+        return None if level is ABSENT else read_level(level)
+
+
+def read_level(level: Any) -> float:
+    """Read the option ``interval``; raises ``InvalidInputError`` for what is no level."""
+    if isinstance(level, str) and _DECIMAL.fullmatch(level):
+        level = float(level)
+    message = f"expects a number from {MIN_LEVEL} to {MAX_LEVEL}, such as 0.9"
+    if type(level) in (int, float):
+        if MIN_LEVEL <= level <= MAX_LEVEL:
+            return float(level)
+        if MIN_LEVEL * _PERCENT <= level <= MAX_LEVEL * _PERCENT:
+            message += f": {level:g} % is {level / _PERCENT:g}"
+    raise InvalidInputError(f"interval {message}", [FieldError("interval", message)])

@@ -156,7 +156,7 @@ def _boolean_reader(column: Column) -> Callable[[Any], float]:
             return number
         if type(value) not in (bool, int, float) or value not in (0, 1):
             raise ValueError(f"{expected}, got {json_type(value)}")
-        return float(value)
+        return 1.0 if value else 0.0
 
     return read
 
@@ -338,7 +338,7 @@ class FeatureReader:
 
     def __init__(self, column: Column) -> None:
         self.name = column.name
-        self._column = column
+        self.column = self._column = column
         self._type = column.type
         self._read_value = value_reader(column)
         self._missing = missing_value(column)
@@ -355,7 +355,7 @@ class FeatureReader:
             findings.n_missing += table.n_rows
             return [self._missing] * table.n_rows
         raw = table.column(self.name)
-        if len(raw) == 1 and (value := self._read_normal(raw[0])) is not None:
+        if len(raw) == 1 and not self._rules and (value := self.read_regular(raw[0])) is not None:
             return [value]
         values = self._read_few(raw, findings) if table.n_rows <= FEW_ROWS else self._read_many(raw, findings)
         for rule in self._rules:
@@ -364,13 +364,17 @@ class FeatureReader:
             self._warn(values, findings)
         return values
 
+    def keeps_rules(self, value: TypedValue) -> bool:
+        """Return whether a typed value breaks none of the spec's rules."""
+        return not any(rule.violations(self.array([value])).any() for rule in self._rules)
+
     def array(self, values: ColumnValues) -> npt.NDArray[Any]:
         """Return values as :func:`millrace.features.build_features` takes them."""
         return np.asarray(values, dtype=_DTYPES[self._type])
 
-    def _read_normal(self, raw: Any) -> TypedValue:
-        """Read a value without errors or warnings, as in most requests of one row; None for any other."""
-        if raw is None or raw is ABSENT or self._rules:
+    def read_regular(self, raw: Any) -> TypedValue:
+        """Read a value that needs no error or warning but those of the spec's rules; None for any other."""
+        if raw is None or raw is ABSENT:
             return None
         try:
             value = self._read_value(raw)

@@ -73,7 +73,7 @@ class TestPrices:
 
 class TestTraffic:
     def test_an_hour_of_a_million_requests(self):
-        """3.50 and 0.20 a million; 5 ms at half a GB; 0.3 GB and 0.375 GB of logs at 0.50; 166,666 forwards."""
+        """3.50 and 0.20 a million; 5 ms at half a GB; 0.28 GB and 0.21 GB of logs at 0.50; 166,666 forwards."""
         usage = TrafficUsage.of_hour(counts(1_000_000))
         assert usd_by_name(calculate_traffic(usage, SETTINGS, US_EAST_1)) == {
             "API requests": 3.5,
@@ -81,8 +81,8 @@ class TestTraffic:
             "predict: duration": 0.0417,
             "predict: cold starts": 0.0,
             "alias pointer": 0.0001,
-            "log of requests": 0.15,
-            "captured rows, in the log": 0.1875,
+            "log of requests": 0.14,
+            "captured rows, in the log": 0.105,
             "delivery: forwarding": 0.0333,
             "delivery: forwarding time": 0.0104,
             "delivery: queue": 0.08,
@@ -107,16 +107,16 @@ class TestTraffic:
     def test_further_rows_of_a_request_take_fewer_bytes(self):
         """Ten requests of a hundred rows: ten first rows, and 990 others."""
         many = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=1_000))
-        assert many.captured_bytes == 10 * 375 + 990 * 110
+        assert many.captured_bytes == 10 * 210 + 990 * 90
         refused = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=4))
-        assert refused.captured_bytes == 4 * 375
+        assert refused.captured_bytes == 4 * 210
 
     def test_few_requests_are_forwarded_one_by_one_and_delivered_by_window(self):
         slow, fast = TrafficUsage.of_hour(counts(60)), TrafficUsage.of_hour(counts(100_000), sampling_rate=0.5)
         assert (slow.forwards, slow.deliveries) == (60, 24)
         assert (fast.forwards, fast.deliveries) == (16_666, 24)
         assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(
-            100_060, 50_060 * 375, 500_300.0, 2, 2, 16_726, 48
+            100_060, 50_060 * 210, 500_300.0, 2, 2, 16_726, 48
         )
 
 

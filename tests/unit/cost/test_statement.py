@@ -80,7 +80,7 @@ class TestMonthOfAModel:
         registry.put_spec(MODEL, ModelSpec.parse({"capture": {"sampling_rate": 0.1}}))
         spend(registry, 1_000_000)
         [line] = [line for line in month_of(registry).traffic.lines if line.name.startswith("captured rows")]
-        assert line.usd == pytest.approx(0.01875)
+        assert line.usd == pytest.approx(0.0105)
 
     def test_batch_jobs_of_the_month_are_added_line_by_line(self, registry):
         registry.put_spec(MODEL, ModelSpec())

@@ -12,7 +12,7 @@ from millrace.key_scopes import KeyScopes
 from millrace.releases.evidence import ArmCounts
 from millrace.routing import PlannedArm, RoutingPlan
 from millrace.serving import handler
-from millrace.serving.arms import ActiveRelease, _find_key
+from millrace.serving.arms import ActiveRelease, find_key
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, handle
 from millrace.serving.model import load_version
@@ -177,7 +177,8 @@ def test_the_key_column_is_found_in_the_other_protocols():
 def key_of(protocol: Protocol, body: Any) -> str | None:
     text, media_type = (body, "text/csv") if isinstance(body, str) else (json.dumps(body), "application/json")
     request = Request(text.encode(), {"content-type": media_type}, {"model": "churn"})
-    return _find_key(request, protocol.read(request, churn_schema(), 10), "customer_id")
+    contents = protocol.read(request, churn_schema(), 10)
+    return find_key(request.headers, contents.parameters, "customer_id", contents.table.common_value)
 
 
 def test_a_candidate_trained_on_other_values_costs_no_second_reading(predict, source, monkeypatch):

@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,46 @@ def serve(
         scores=scores or Scores(("0", "1"), labels, probabilities, labels, None),
         prediction_id=prediction_id,
     )
+
+
+def line_of(probabilities: list[Any], **changes: Any) -> dict[str, Any]:
+    scores = Scores(("0", "1"), [1] * len(probabilities), probabilities, [1] * len(probabilities), None)
+    (line,) = write(serve(len(probabilities), scores=scores))
+    return json.loads(line) | changes
+
+
+class TestFormat:
+    def test_a_line_leaves_out_what_its_reader_adds(self):
+        line = line_of([[0.25, 0.75]])
+        assert not {"positions", "rows", "sampling_rate", "dialect", "decisions", "cells"} & line.keys()
+        assert line["columns"] == ["age", "plan", "joined", "active"]
+        assert line["row"] == [30.0, "pro", "2024-02-03T00:00:00Z", True]
+        (row,) = expand_line(find_line(json.dumps(line)))
+        assert (row.request_rows, row.sampling_rate, row.protocol) == (1, 1.0, "mlflow")
+
+    def test_numbers_of_float32_are_short_and_come_out_exactly(self):
+        rng = np.random.default_rng(7)
+        exponents = rng.integers(-120, 1, 2_000)
+        chances = (rng.random((2_000, 2)) * 2.0 ** exponents[:, None]).astype(np.float32)
+        line = line_of(chances.tolist()[:500])
+        assert "double" not in line
+        rows = expand_line(find_line(json.dumps(line)))
+        assert [list(row.prediction["probabilities"].values()) for row in rows] == chances.tolist()[:500]
+        assert max(len(repr(value)) for row in line["probabilities"] for value in row) < 17
+
+    def test_numbers_beyond_float32_are_written_in_full(self):
+        line = line_of([[0.1, 0.9]])
+        assert (line["probabilities"], line["double"]) == ([[0.1, 0.9]], 1)
+        (row,) = expand_line(find_line(json.dumps(line)))
+        assert row.prediction["probabilities"] == {"0": 0.1, "1": 0.9}
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"row": [1.0]}, {"probabilities": [["a", 1.0]]}, {"probabilities": 7}, {"columns": None}, {"format": 3}],
+    )
+    def test_a_malformed_line_is_refused(self, changes):
+        with pytest.raises((ValueError, TypeError)):
+            expand_line(find_line(json.dumps(line_of([[0.25, 0.75]], **changes))))
 
 
 def write(prediction, schema=SCHEMA, **rules) -> list[str]:

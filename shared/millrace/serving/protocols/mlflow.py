@@ -99,6 +99,9 @@ def write_reply(
 def _predictions(scores: "Scores") -> list[Any]:
     if scores.values is not None:
         return scores.values
+    if len(scores.labels) == 1 and scores.probabilities[0] is not None:
+        chances = dict(zip(scores.classes, scores.probabilities[0], strict=True))
+        return [{"label": scores.labels[0], "probabilities": chances, "decision": scores.decisions[0]}]
     by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
     return [
         {"label": label, "probabilities": probabilities, "decision": decision}

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 _NULL = type(None)
-_JSON_TYPES: dict[str, frozenset[type]] = {
+#: Types of JSON that the values of a datatype may have.
+JSON_TYPES: dict[str, frozenset[type]] = {
     "BOOL": frozenset({bool, int, _NULL}),
     "BYTES": frozenset({str, _NULL}),
     **dict.fromkeys(_INTEGERS, frozenset({int, _NULL})),
@@ -46,7 +47,7 @@ _JSON_TYPES: dict[str, frozenset[type]] = {
 #: Encodings of a tensor or a request: pandas' columns, arrays, and the column types of the former.
 _CONTENT_TYPES = ("pd", "np", "str", "datetime")
 _MAX_DIMENSIONS = 2
-_BINARY_HEADER = "inference-header-content-length"
+BINARY_HEADER = "inference-header-content-length"
 _DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
 _MAX_INPUTS = 10_000
 
@@ -68,8 +69,8 @@ def _read_tensor(field: str, document: Any) -> _Tensor:
     name, datatype, shape = (document.get(key) for key in ("name", "datatype", "shape"))
     if not isinstance(name, str):
         raise field_error(f"{field}.name", f"expects a string, got {json_type(name)}")
-    if not isinstance(datatype, str) or datatype not in _JSON_TYPES:
-        raise field_error(f"{field}.datatype", f"expects one of {', '.join(_JSON_TYPES)}")
+    if not isinstance(datatype, str) or datatype not in JSON_TYPES:
+        raise field_error(f"{field}.datatype", f"expects one of {', '.join(JSON_TYPES)}")
     _check_content_type(field, document.get("parameters"))
     if "data" not in document:
         raise field_error(f"{field}.data", "is missing; binary tensors are not supported: send JSON")
@@ -77,8 +78,8 @@ def _read_tensor(field: str, document: Any) -> _Tensor:
     values = _flatten(f"{field}.data", document["data"], 0)
     if len(values) != n_rows * width:
         raise field_error(f"{field}.data", f"has {len(values)} values for a shape of {n_rows * width}")
-    if not set(map(type, values)) <= _JSON_TYPES[datatype]:
-        found = next(value for value in values if type(value) not in _JSON_TYPES[datatype])
+    if not set(map(type, values)) <= JSON_TYPES[datatype]:
+        found = next(value for value in values if type(value) not in JSON_TYPES[datatype])
         kind = "a fraction" if type(found) is float else json_type(found)
         raise field_error(f"{field}.data", f"expects values of {datatype}, got {kind}")
     return _Tensor(name, n_rows, width, values)
@@ -120,7 +121,7 @@ def _flatten(field: str, data: Any, depth: int) -> list[Any]:
 
 
 def _refuse_binary(request: Request, operation: Operation) -> Request:
-    if operation == "predict" and _BINARY_HEADER in request.headers:
+    if operation == "predict" and BINARY_HEADER in request.headers:
         raise InvalidInputError("binary tensors are not supported: send the data as JSON")
     return request
 
