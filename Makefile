@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-batch test check nightly lint lock layers deploy verify-aws clean environment tools
+.PHONY: help demo demo-batch test check nightly screenshots lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,9 @@ check:  ## Run what CI runs: ruff, mypy, import-linter, every test
 # TABLES: the folder with the public tables that docs/benchmarks.md names.
 nightly: environment  ## Check that the intervals of metrics cover on real tables (TABLES=DIR; a few minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals/coverage.py --tables $(or $(TABLES),$(error TABLES=DIR is needed)) --check
+
+screenshots: environment $(STAMPS)/browser  ## Take the console's pictures in docs/console/ from the running local stack (after make demo DEMO_OPTIONS=--keep)
+	@$(BIN)/python docs/take_screenshots.py docs/console
 
 lint: environment
 	$(BIN)/ruff check .

@@ -118,7 +118,7 @@ class ConsoleApp:
             response = self._show_fault(request, _BAD_GATEWAY, error.message, error.hint)
         except MillraceError as error:
             response = self._show_fault(request, error.http_status, error.message, "")
-        except Exception:  # noqa: BLE001  # whatever failed, a page says so; the terminal has the traceback
+        except Exception:  # whatever failed, a page says so; the terminal has the traceback
             logging.getLogger(__name__).exception("the page %s failed", request.path)
             fault = "the console has a fault: its terminal shows it"
             response = self._show_fault(request, _SERVER_ERROR, fault, "report it with the terminal's last lines")

@@ -16,24 +16,26 @@ SCREENS = ((390, "light"), (390, "dark"), (768, "light"), (768, "dark"), (1280, 
 SERIOUS = ("serious", "critical")
 
 
-def visit(page: Page, base: str, path: str, folder: Path | None, name: str) -> dict[str, Any]:
+def visit(page: Page, given: dict[str, Any], name: str, folder: Path | None) -> dict[str, Any]:
     """Load a page at every width in both schemes; return its faults."""
     faults: list[str] = []
     heard = [
         page.on(kind, lambda one: faults.append(str(getattr(one, "text", one)))) for kind in ("console", "pageerror")
     ]
     assert heard is not None
-    response = page.goto(base + path)
+    response = page.goto(given["address"].split("/?")[0] + given["pages"][name])
     status = response.status if response else 0
     wide = []
-    for width, scheme in SCREENS:
+    for width, scheme in given.get("screens", SCREENS):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if over > 0:
             wide.append([width, over])
         if folder is not None:
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            height = given.get("height")
+            page.set_viewport_size({"width": width, "height": height or 900})
+            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=height is None)
     violations = [
         [one["id"], one["nodes"][0]["html"][:200], one["nodes"][0].get("failureSummary", "")[:300]]
         for one in Axe().run(page).response["violations"]
@@ -69,11 +71,11 @@ def tour(context: BrowserContext, given: dict[str, Any], folder: Path | None) ->
     base = given["address"].split("/?")[0]
     page = context.new_page()
     page.goto(given["address"])
-    found = {name: visit(context.new_page(), base, path, folder, name) for name, path in given["pages"].items()}
+    found = {name: visit(context.new_page(), given, name, folder) for name in given["pages"]}
     return {
         "pages": found,
         "keyboard": walk_by_keyboard(page, base),
-        "actions": {name: act(page, base, path) for name, path in given["actions"].items()},
+        "actions": {name: act(page, base, path) for name, path in given.get("actions", {}).items()},
     }
 
 

@@ -79,7 +79,14 @@ def _compare_metrics(left: Document, right: Document) -> Iterable[dict[str, Any]
         if metric and all(pair):
             gain = (pair[1]["value"] - pair[0]["value"]) * (1 if metric.greater_is_better else -1)
             better = "right" if gain > 0 else "left" if gain < 0 else None
+            better = "not clear" if better and _overlap(*pair) else better
         yield {"name": name, "left": pair[0], "right": pair[1], "better": better}
+
+
+def _overlap(one: Document, other: Document) -> bool:
+    """Return True unless both intervals are known and apart."""
+    ends = [one.get("low"), one.get("high"), other.get("low"), other.get("high")]
+    return None in ends or not (ends[1] < ends[2] or ends[3] < ends[0])
 
 
 def _draw_curves(evaluations: Sequence[Document], names: Sequence[str], curve: str, x: str, y: str) -> Chart | None:

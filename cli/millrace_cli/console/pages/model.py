@@ -33,7 +33,7 @@ def show_model(context: PageContext, model: str) -> Response:
         state=state,
         champion=champion,
         served=served,
-        health=describe_health(document["health"], has_champion=champion is not None),
+        health=describe_health(_known_health(document), has_champion=champion is not None),
         periods=describe_periods(document["moves"], context.now),
         begin=min((move["occurred_at"] for move in document["moves"]), default=None),
         versions=document["versions"],
@@ -110,6 +110,14 @@ def _draw_traffic(hours: Sequence[Document], now: datetime) -> Chart | None:
         y_title="requests an hour",
         x_write=lambda place: f"{abs(place):g}",
     )
+
+
+def _known_health(document: Document) -> Document:
+    """Return the health; where the last run of an earlier release left no count, the report's."""
+    health, report = document["health"], document["report"]
+    if health["open_incidents"] is not None or report is None:
+        return health
+    return {**health, "open_incidents": sum(one["resolved_at"] is None for one in report["incidents"])}
 
 
 def _incidents(model: str, report: Document | None) -> list[Document]:

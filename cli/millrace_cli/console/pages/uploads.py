@@ -39,7 +39,13 @@ def receive_table(context: PageContext, request: Request) -> Response:
             named = target if target and target.isascii() else None
             upload_table(context.target.client("s3"), bucket, model, path, target=named)
         except CliError as error:
-            page = context.write("upload.html", fault=error.message.replace(f"{folder}/", ""), hint=error.hint, model=model, target_column=target)
+            page = context.write(
+                "upload.html",
+                fault=error.message.replace(f"{folder}/", ""),
+                hint=error.hint,
+                model=model,
+                target_column=target,
+            )
             return html(page, 400)
     done = f"{name} was uploaded: a training run begins within seconds"
     return Response(status=303, headers={"Location": link("models", model, "runs", done=done)})
