@@ -85,8 +85,9 @@ def _compare_metrics(left: Document, right: Document) -> Iterable[dict[str, Any]
 
 def _overlap(one: Document, other: Document) -> bool:
     """Return True unless both intervals are known and apart."""
-    ends = [one.get("low"), one.get("high"), other.get("low"), other.get("high")]
-    return None in ends or not (ends[1] < ends[2] or ends[3] < ends[0])
+    if None in (one.get("low"), one.get("high"), other.get("low"), other.get("high")):
+        return True
+    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
 
 
 def _draw_curves(evaluations: Sequence[Document], names: Sequence[str], curve: str, x: str, y: str) -> Chart | None:

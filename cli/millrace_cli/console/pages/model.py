@@ -114,7 +114,8 @@ def _draw_traffic(hours: Sequence[Document], now: datetime) -> Chart | None:
 
 def _known_health(document: Document) -> Document:
     """Return the health; where the last run of an earlier release left no count, the report's."""
-    health, report = document["health"], document["report"]
+    health: Document = document["health"]
+    report = document["report"]
     if health["open_incidents"] is not None or report is None:
         return health
     return {**health, "open_incidents": sum(one["resolved_at"] is None for one in report["incidents"])}
