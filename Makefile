@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-batch test check nightly lint lock layers deploy verify-aws clean environment tools
+.PHONY: help demo demo-batch test check nightly screenshots lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +41,9 @@ check:  ## Run what CI runs: ruff, mypy, import-linter, every test
 nightly: environment  ## Check that the intervals of metrics cover on real tables (TABLES=DIR; a few minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals/coverage.py --tables $(or $(TABLES),$(error TABLES=DIR is needed)) --check
 
+screenshots: environment $(STAMPS)/browser  ## Take the console's pictures in docs/console/ from the running local stack (after make demo DEMO_OPTIONS=--keep)
+	@$(BIN)/python docs/take_screenshots.py docs/console
+
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,7 +65,7 @@ verify-aws: environment  ## Check a stack on AWS (PROFILE=... STACK=... REGION=.
 	@$(BIN)/millrace verify $(subst --stack-name,--stack,$(AWS_OPTIONS)) $(VERIFY_OPTIONS)
 
 lock: environment  ## Update the pinned requirements
-	@for name in bootstrap layers dev sam ministack checkov clients; do \
+	@for name in bootstrap layers dev sam ministack checkov clients browser; do \
 	  echo "requirements/$$name.txt"; \
 	  (cd requirements && ../$(UV) pip compile $$name.in --output-file $$name.txt --quiet --upgrade \
 	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -78,7 +81,7 @@ clean:  ## Stop the local stack; remove environments, builds and caches
 # Bytecode is compiled once: where Python may not write it, every process would compile scikit-learn again (2 s).
 
 environment: $(STAMPS)/environment
-tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients
+tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients $(STAMPS)/browser
 
 $(STAMPS)/bootstrap: requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.11" \

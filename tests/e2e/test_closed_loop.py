@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from millrace_cli.commands.monitor import run_monitoring
-from millrace_cli.commands.why import build_timeline
 from millrace_cli.errors import ApiError
+from millrace_cli.timeline import build_timeline
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features, wait_until
 

@@ -11,15 +11,16 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
-from millrace.causes import finding_cause_id
+from millrace.causes import AUTOMATIC_CAUSES, CAUSE_OF_EVENT, CAUSES, finding_cause_id
 from millrace.entities import Cause
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
-from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
+from millrace.layout import evaluation_key, monitoring_item, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
 from millrace.ports import Update
 from millrace.registry.items import ModelKeys
 from millrace.registry.store import Registry
 from millrace.schema import Column, TableSchema
+from millrace.spec import ModelSpec
 from moto import mock_aws
 
 from tests import schedule_environment
@@ -207,6 +208,18 @@ class TestRequestTraining:
         assert (entry.actor, entry.reason) == ("arn:aws:iam::123456789012:user/ann", "the prices changed")
         assert read(call, "valid_manual", "request_training")[1]["outcome"] == "duplicate"
 
+    @pytest.mark.parametrize("event", [kind.event for kind in CAUSES.values() if kind.is_finding])
+    def test_every_finding_of_monitoring_that_a_spec_follows_starts_a_run(self, call, registry, event):
+        registry.put_dataset(make_dataset("d1"))
+        registry.put_spec(MODEL, ModelSpec.parse({"retraining": {"causes": list(AUTOMATIC_CAUSES)}}))
+        registry.set_schema_version(MODEL, 1)
+        found = load_event("request_training", "valid_drift")
+        found["detail"] |= {"findings": [{"verdict": "serving_health", "subject": "latency", "message": "slow"}]}
+        [result] = call("request_training", found | {"detail-type": event})["results"]
+        assert result["outcome"] == "started", result
+        assert registry.get_run(MODEL, result["run_id"]).kind == CAUSE_OF_EVENT[event].name
+        assert executions() == [result["run_id"]]
+
     def test_a_request_under_a_custom_domain_is_accepted(self, call, registry):
         start_run(registry)
         assert read(call, "valid_manual_custom_domain", "request_training")[0] == 202
@@ -309,6 +322,24 @@ class TestManageModels:
         last_run = state.pop("last_run")
         assert (last_run["run_id"], last_run["status"]) == (RUN_ID, "succeeded")
         assert read(call, "valid_model") == (200, state)
+
+    def test_overviews_have_what_the_console_shows(self, call, registry, cause_id):
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        counts = TrafficCounts(requests=7, statuses={"2xx": 6, "5xx": 1}, rows=9)
+        record_traffic(registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: counts}))
+        item = {"monitored_at": NOW.isoformat(), "open_incidents": 2}
+        registry.store.write(Update(monitoring_item(MODEL), item, conditions=()))
+        status, body = read(call, "valid_overview")
+        assert (status, body["next"]) == (200, None)
+        (one,) = body["models"]
+        assert (one["requests"], one["errors"]) == ([0] * 6 + [7], [0] * 6 + [1])
+        assert (one["open_incidents"], one["aliases"], one["last_run"]["run_id"]) == (2, {"champion": 1}, RUN_ID)
+        status, whole = read(call, "valid_model_overview")
+        assert status == 200
+        assert (whole["health"]["open_incidents"], whole["report"], whole["releases"]) == (2, None, [])
+        assert [version["version"] for version in whole["versions"]] == [1]
+        assert [hour["requests"] for hour in whole["hours"]] == [7]
+        assert {entry["action"] for entry in whole["entries"]} >= {"model_registered", "model_promoted"}
 
     @pytest.mark.parametrize(
         ("name", "same"),
@@ -419,7 +450,7 @@ class TestManageModels:
         "name",
         sorted(
             set(names("manage_models", "valid"))
-            - {"valid_models", "valid_custom_domain_models", "valid_spec_change", "valid_costs"}
+            - {"valid_models", "valid_custom_domain_models", "valid_spec_change", "valid_costs", "valid_overview"}
             - {"valid_refused_uploads", "valid_refused_uploads_verification", "valid_keys", "valid_keys_verification"}
         ),
     )

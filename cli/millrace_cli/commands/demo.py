@@ -19,13 +19,14 @@ from millrace_cli.commands.monitor import incident_lines, run_monitoring
 from millrace_cli.commands.predict import model_columns, read_table, request_predictions
 from millrace_cli.commands.replay import FINISHED
 from millrace_cli.commands.train import show_result, watch_uploads
-from millrace_cli.commands.why import build_timeline, timeline_text
+from millrace_cli.commands.why import timeline_text
 from millrace_cli.errors import CliError
 from millrace_cli.local import stack
 from millrace_cli.local.project import Project, require_project
 from millrace_cli.output import err, make_table, out
 from millrace_cli.release_progress import ACTIVE, draw_release
 from millrace_cli.target import Target, local_target
+from millrace_cli.timeline import build_timeline
 from millrace_cli.upload import upload_table
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ class ModelActivity:
     due_at: datetime | None = None  # when something may change without new rows
     own_schedule: bool = False  # the hourly check leaves it to the schedule of its spec
     idle: str = ""  # the reason why it is not monitored at all
+    open_incidents: int | None = None  # after the last monitoring run; None before the first
 
     @classmethod
     def from_item(cls, item: Item) -> "ModelActivity":
@@ -44,6 +45,7 @@ class ModelActivity:
             **times,
             own_schedule=bool(item.get("own_schedule")),
             idle=item.get("idle", ""),
+            open_incidents=int(item["open_incidents"]) if "open_incidents" in item else None,
         )
 
     def is_active(self, since: datetime) -> bool:

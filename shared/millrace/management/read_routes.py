@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from millrace.batch.job_queries import describe_job, describe_jobs
 from millrace.batch.job_records import get_job
 from millrace.cost.statement import read_month_name
@@ -12,13 +10,10 @@ from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.documents import to_plain
-from millrace.errors import ArtifactNotFoundError
-from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
 from millrace.management.deployments import DEFAULT_WINDOW, LONGEST_WINDOW, describe_dora
+from millrace.management.overviews import MODELS_OF_AN_OVERVIEW, describe_model, describe_overview, describe_report
 from millrace.management.stack_costs import describe_costs
-from millrace.monitoring.alerts import describe_actions
-from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION, validate_model_name, validate_run_id
 from millrace.registry.ledger import KEYS_LEDGER
 from millrace.registry.queries import (
@@ -49,20 +44,7 @@ from millrace.triggers.requests import REFUSED_UPLOADS
 
 def _get_report(call: Call, model: str) -> dict[str, Any]:
     """Return the latest monitoring report; null before the first."""
-    model = call.existing(model)
-    page = monitoring_key(model, "reports/latest.html")
-    try:
-        report = MonitoringReport.read(call.data_store.get(monitoring_key(model, "reports/latest.json")))
-    except ArtifactNotFoundError:
-        return {"model": model, "report": None, "page": page}
-    # The report holds the actions up to the time it was made; the response holds those up to now.
-    incidents = [
-        replace(one, actions=describe_actions(model, one.event, one.incident_id, one.requests, call.registry))
-        if one.is_open
-        else one
-        for one in report.incidents
-    ]
-    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), "page": page}
+    return describe_report(call.existing(model), call.registry, call.data_store)
 
 
 def _get_monitoring_run(call: Call, model: str, run: str) -> dict[str, Any]:
@@ -177,8 +159,10 @@ def _get_dora(call: Call, model: str | None = None) -> dict[str, Any]:
 _READS: Mapping[str, Callable[..., Any]] = {
     "/cost": _get_costs,
     "/dora": _get_dora,
+    "/overview": lambda call: describe_overview(call.registry, _page(call, MODELS_OF_AN_OVERVIEW), call.now),
     "/models": lambda call: list_models(call.registry, _page(call, MAX_MODELS)),
     "/models/<model>": lambda call, model: call.registry.get_state(model),
+    "/models/<model>/overview": lambda call, model: describe_model(model, call.registry, call.data_store, call.now),
     "/models/<model>/spec": lambda call, model: describe_spec(model, call.registry),
     "/models/<model>/schema": _get_schema,
     "/models/<model>/datasets": lambda call, model: list_datasets(model, call.registry, _page(call)),

@@ -70,13 +70,20 @@ def begin_check(item_store: RegistryStore, model: str, now: datetime) -> tuple[s
 
 
 def finish_check(
-    item_store: RegistryStore, model: str, mark: str, next_at: datetime | None, *, idle: str = "", own_schedule: bool
+    item_store: RegistryStore,
+    model: str,
+    mark: str,
+    next_at: datetime | None,
+    *,
+    idle: str = "",
+    own_schedule: bool,
+    open_incidents: int = 0,
 ) -> bool:
     """Record a finished run and the time of the next; False when the model became due again meanwhile.
 
     ``next_at`` None needs a reason in ``idle``: then nothing monitors the model until its champion or spec changes.
     """
-    values: dict[str, str | int] = {"monitored_at": mark}
+    values: dict[str, str | int] = {"monitored_at": mark, "open_incidents": open_incidents}
     values |= {"due_at": next_at.astimezone(UTC).isoformat()} if next_at else {"idle": idle}
     values |= {"own_schedule": 1} if own_schedule else {}
     removed = [name for name in ("due_at", "idle", "own_schedule") if name not in values]

@@ -40,7 +40,7 @@ from millrace.names import CHAMPION
 from millrace.observability import Unit, write_metrics
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore
 from millrace.registry.store import Registry
-from millrace.reports import render_monitoring_report
+from millrace.reports import monitoring_report
 from millrace.retry import retry
 from millrace.settings import CostSettings
 
@@ -298,7 +298,7 @@ def _update_incidents(
 def _write_report(context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> str:
     """Write the report as JSON and as a page, by its timestamp and as the latest; return the page's key."""
     report = MonitoringReport.build(context, state, counts)
-    body, page = report.write(), render_monitoring_report(to_plain(report)).encode()
+    body, page = report.write(), monitoring_report.render_monitoring_report(to_plain(report)).encode()
     stamp = f"{context.now:%Y%m%dT%H%M%S}"
     for name in (stamp, "latest"):
         context.store.put(monitoring_key(context.model, f"reports/{name}.json"), body, "application/json")

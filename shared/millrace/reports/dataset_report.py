@@ -8,7 +8,7 @@ from typing import Any
 from millrace.reports import charts, formatting
 from millrace.reports.charts import Bar, Chart, Series
 from millrace.reports.formatting import MASK, NOT_KNOWN, epoch_day, epoch_seconds, join_names
-from millrace.reports.render import render
+from millrace.reports.render import Render, render
 
 #: Cards of one page; further columns stand in a table.
 MAX_CARDS = 48
@@ -47,7 +47,7 @@ Column = Mapping[str, Any]
 Fact = tuple[str, str, str]
 
 
-def render_dataset_report(document: Document) -> str:
+def render_dataset_report(document: Document, write: Render = render) -> str:
     """Return a self-contained HTML page about an upload.
 
     Parameters
@@ -65,7 +65,7 @@ def render_dataset_report(document: Document) -> str:
     """
     report = _DatasetReport.read(document)
     limits = {"max_cards": MAX_CARDS, "drawn": SHOWN_ASSOCIATIONS}
-    return render("dataset_report.html", report=report, association=association, **limits)
+    return write("dataset_report.html", report=report, association=association, **limits)
 
 
 @dataclass(frozen=True, slots=True)

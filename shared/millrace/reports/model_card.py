@@ -28,7 +28,7 @@ from millrace.quantities import format_share
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
 from millrace.reports.formatting import count, interval, metric_label, number, share
-from millrace.reports.render import render
+from millrace.reports.render import Render, render
 from millrace.schema import TableSchema
 from millrace.serving.openapi import example_row
 from millrace.spec import ModelSpec
@@ -117,13 +117,13 @@ def _training_data(model: str, dataset_ids: Sequence[str], prepared: Mapping[str
     return from_plain(TrainingData, {**prepared, "datasets": datasets})
 
 
-def render_card(card: ModelCard, service: Mapping[str, Any] | None = None) -> str:
+def render_card(card: ModelCard, service: Mapping[str, Any] | None = None, write: Render = render) -> str:
     """Return the card of a version, or of a run that registered nothing, as a self-contained HTML page.
 
     ``service`` is how the version came into service until now, as the API describes it; the stored card, which is
     written at the registration, has none.
     """
-    return render("model_card.html", **_variables(card, service))
+    return write("model_card.html", **_variables(card, service))
 
 
 def render_markdown(card: ModelCard, service: Mapping[str, Any] | None = None) -> str:

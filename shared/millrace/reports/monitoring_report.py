@@ -8,7 +8,7 @@ from typing import Any
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line
 from millrace.reports.formatting import epoch_day, metric_label, number, percent, share, short_number
-from millrace.reports.render import render
+from millrace.reports.render import Render, render
 
 Document = Mapping[str, Any]
 
@@ -26,15 +26,19 @@ _RANK = {status: rank for rank, status in enumerate(STATUSES)}
 _FEWEST_WINDOWS = 3
 #: A longer timeline than this is labelled in days.
 _LONG_HOURS = 72.0
+#: Columns and rows of the heat map.
+_HEAT_WINDOWS, _HEAT_SUBJECTS = 24, 20
+#: Of a distance whose rule is not in the report any more.
+_USUAL_THRESHOLD = 0.1
 
 
-def render_monitoring_report(document: Document) -> str:
+def render_monitoring_report(document: Document, write: Render = render) -> str:
     """Return the HTML page of a report, a :class:`millrace.monitoring.report.MonitoringReport` as plain JSON values."""
     # Ages are known at once, and say nothing about traffic.
     known = {one["status"] for one in document["verdicts"] if one["min_rows"] or one["status"] == "breach"}
     labels = {one["verdict"]: one["label"] for one in document["verdicts"] if "label" in one}
     incidents = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
-    return render(
+    return write(
         "monitoring_report.html",
         report=document,
         too_few_rows=document.get("too_few_rows", ""),
@@ -45,6 +49,7 @@ def render_monitoring_report(document: Document) -> str:
         open_incidents=[incident for incident in incidents if incident["resolved_at"] is None],
         panels=[chart_panel(data, document["windows"]) for data in document.get("pictures") or ()],
         timeline=quality_timeline(document["quality"]),
+        heat=heat_map(document["windows"], document["findings"]),
         label_of=lambda verdict: labels.get(verdict) or verdict.replace("_", " ").capitalize(),
         statuses=STATUSES,
     )
@@ -115,6 +120,32 @@ def _distance_timeline(data: Document, windows: Sequence[Document]) -> Chart | N
         y_title="distance beyond chance",
         x_write=_before,
     )
+
+
+def heat_map(windows: Sequence[Document], findings: Sequence[Document]) -> dict[str, Any] | None:
+    """Return the distances of what moved most, a row for each subject and a column for each of the newest windows.
+
+    Each cell has its distance and one of ten shades, by its share of twice the threshold; None where no window has
+    distances.
+    """
+    shown = [window for window in windows if window.get("effects")][-_HEAT_WINDOWS:]
+    if not shown:
+        return None
+    thresholds = {one["subject"]: float(one["threshold"]) for one in findings if one.get("threshold")}
+    subjects = dict.fromkeys(subject for window in reversed(shown) for subject in window["effects"])
+    rows = []
+    for subject in list(subjects)[:_HEAT_SUBJECTS]:
+        threshold = thresholds.get(subject) or _USUAL_THRESHOLD
+        sizes = [window["effects"].get(subject) for window in shown]
+        cells = [None if size is None else (float(size), _shade(float(size) / threshold)) for size in sizes]
+        rows.append({"subject": subject, "threshold": threshold, "cells": cells})
+    rows.sort(key=lambda row: -max(cell[0] / row["threshold"] for cell in row["cells"] if cell))
+    return {"windows": shown, "rows": rows, "left_out": max(0, len(subjects) - len(rows))}
+
+
+def _shade(share: float) -> int:
+    """Return a shade from 0 to 9; twice the threshold has the darkest."""
+    return max(0, min(9, round(4.5 * share)))
 
 
 def quality_timeline(records: Sequence[Document]) -> Chart | None:

@@ -9,7 +9,7 @@ from millrace.quantities import format_duration, format_number, format_share
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line
 from millrace.reports.formatting import interval, metric_label, number, percent, short_number
-from millrace.reports.render import render
+from millrace.reports.render import Render, render
 
 Document = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ _DAY = (86_400.0, "days")
 _STAGE_NAMES = {"replay": "replay of captured traffic", "preload": "every environment loads the candidate"}
 
 
-def render_release_page(release: Document, now: datetime) -> str:
+def render_release_page(release: Document, now: datetime, write: Render = render) -> str:
     """Return the HTML page of a release.
 
     Parameters
@@ -38,7 +38,7 @@ def render_release_page(release: Document, now: datetime) -> str:
     is_active = release["status"] in ACTIVE
     end = now if release["ended_at"] is None else datetime.fromisoformat(release["ended_at"])
     status, share = str(release["status"]).replace("_", " "), format_share(release["weight"])
-    return render(
+    return write(
         "release_page.html",
         release=release,
         status=f"{status} at {share}" if is_active else status,

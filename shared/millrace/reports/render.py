@@ -8,9 +8,9 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from millrace.reports import formatting
@@ -29,8 +29,15 @@ _FILTERS = (
 )
 
 
+class Render(Protocol):
+    """Renders a template with values."""
+
+    def __call__(self, template: str, /, **values: Any) -> str:
+        """Return the text."""
+
+
 def render(template: str, /, **values: Any) -> str:
-    """Render a template; the same values give the same text.
+    """Render a template as a file of its own; the same values give the same text.
 
     Parameters
     ----------
@@ -44,14 +51,22 @@ def render(template: str, /, **values: Any) -> str:
     jinja2.UndefinedError
         When the template uses a value that it was not given.
     """
-    return environment().get_template(template).render(values).translate(_UNPRINTABLE)
+    return render_within(environment(), template, **values)
+
+
+def render_within(frame: Environment, template: str, /, **values: Any) -> str:
+    """Render a template within an environment's frame; errors as :func:`render`."""
+    return frame.get_template(template).render(values).translate(_UNPRINTABLE)
 
 
 @cache
-def environment() -> Environment:
-    """Return the environment, with filters, the stylesheet, the script and the policy that allows these two."""
+def environment(*folders: Path) -> Environment:
+    """Return the environment, with filters, the stylesheet, the script and the policy that allows these two.
+
+    Templates in ``folders`` come before those of the reports: another ``page.html`` there is another frame.
+    """
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in (*folders, TEMPLATES)]),
         autoescape=select_autoescape(disabled_extensions=("md",), default=True),
         undefined=StrictUndefined,
         finalize=lambda value: "" if value is None else value,

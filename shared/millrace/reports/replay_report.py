@@ -6,7 +6,7 @@ from typing import Any
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Line, Series
 from millrace.reports.formatting import number, percent, share, short_number, three_digits
-from millrace.reports.render import render
+from millrace.reports.render import Render, render
 
 Document = Mapping[str, Any]
 
@@ -22,11 +22,11 @@ _STATUSES = {
 _FEWEST_DAYS = 3
 
 
-def render_replay_report(document: Document) -> str:
+def render_replay_report(document: Document, write: Render = render) -> str:
     """Return the HTML page of a report, a :class:`millrace.replay.replay_documents.ReplayReport` as plain values."""
     deviations, is_regression = document["deviations"], document["task"] == "regression"
     amount = three_digits if is_regression else share
-    return render(
+    return write(
         "replay_report.html",
         replay=document,
         verdict=describe_replay_verdict(document),

@@ -2,9 +2,9 @@ import json
 
 import pytest
 from millrace.causes import finding_cause_id
-from millrace_cli.commands.why import build_timeline
 from millrace_cli.main import app
 from millrace_cli.output import format_timestamp
+from millrace_cli.timeline import build_timeline
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands

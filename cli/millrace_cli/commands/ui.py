@@ -1,0 +1,62 @@
+"""`millrace ui`: the console of a stack in the browser."""
+
+import socket
+import webbrowser
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from millrace_cli.errors import RefusedError
+from millrace_cli.options import StackSession, uses_stack_without_json
+from millrace_cli.output import say
+
+_HOST = "127.0.0.1"
+_FIRST_PORT, _PORTS = 8765, 20
+
+
+@uses_stack_without_json
+def ui(
+    session: StackSession,
+    *,
+    allow_actions: Annotated[
+        bool, typer.Option("--allow-actions", help="Let the console change the stack (default: read only).")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Listen on this port of 127.0.0.1 (default: 8765 or the next free one)."),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
+) -> None:
+    """Open the console of a stack in the browser; Ctrl-C ends it.
+
+    The console serves this machine only, and signs its requests with your credentials.
+    """
+    from millrace_cli.console.server import make_console  # noqa: PLC0415  # templates load slowly
+
+    target = session.target
+    with session.api() as api:
+        server, guard = make_console(target, api, _free_port(port), allows_actions=allow_actions)
+        address = guard.make_address()
+        say(f"console of {target.stack}: {address}")
+        say("the address works once; Ctrl-C ends the console", style="dim")
+        if browser:
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say(f"ended {datetime.now(UTC):%H:%M}")
+        finally:
+            server.server_close()
+
+
+def _free_port(port: int | None) -> int:
+    """Return the port to listen on: the named one, else the first free one; raises ``RefusedError`` when taken."""
+    for candidate in [port] if port else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
+        with socket.socket() as probe:
+            try:
+                probe.bind((_HOST, candidate))
+            except OSError:
+                continue
+            return candidate
+    raise RefusedError(f"port {port or _FIRST_PORT} of {_HOST} is taken", "name another one: millrace ui --port PORT")

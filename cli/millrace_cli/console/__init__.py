@@ -1,0 +1,1 @@
+"""The console: pages about a stack, served on this machine to its user's browser."""

@@ -1,0 +1,146 @@
+"""Pages of training runs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from millrace.evaluation_results import MetricEstimate
+from millrace.quantities import format_duration
+from millrace.reports import charts
+from werkzeug.wrappers import Response
+
+from millrace_cli.console.page import PageContext, link
+from millrace_cli.output import Document
+
+#: Seconds between two readings of a run that goes on.
+REFRESH_SECONDS = 2
+_ACTIVE = ("queued", "running")
+TONES = {
+    "succeeded": "good",
+    "failed": "bad",
+    "rejected": "warn",
+    "running": "accent",
+    "promote": "good",
+    "keep": "warn",
+    "reject": "bad",
+}
+
+
+def list_runs(context: PageContext, model: str) -> Response:
+    """Return the page of a model's runs."""
+    document = context.get("models", model, "runs", after=context.query.get("after"))
+    return context.show(
+        "runs.html",
+        model=model,
+        runs=document["runs"],
+        next_page=document["next"],
+        tones=TONES,
+        took=_duration,
+        actions=[("Train now", link("models", model, "actions", "train"))],
+    )
+
+
+def show_run(context: PageContext, model: str, run_id: str) -> Response:
+    """Return the page of a run, which is read again every other second while the run goes on."""
+    document = context.get("models", model, "runs", run_id)
+    run, evaluation = document["run"], document.get("evaluation") or {}
+    is_active = run["status"] in _ACTIVE
+    metric = evaluation.get("primary_metric") or run["summary"].get("primary_metric")
+    return context.show(
+        "run.html",
+        model=model,
+        run=run,
+        tone=TONES.get(run["status"], "plain"),
+        is_active=is_active,
+        steps=describe_steps(run, evaluation, context.now),
+        trials=_rank_trials(document["trials"], metric),
+        tones=TONES,
+        metric=metric,
+        evaluation=evaluation,
+        rivals=_describe_rivals(evaluation),
+        lasted=_duration(run) or format_duration(_seconds(run["requested_at"], context.now.isoformat())),
+        refresh_seconds=REFRESH_SECONDS if is_active else None,
+        actions=_actions(model, run),
+        trail=[("Runs", link("models", model, "runs"))],
+    )
+
+
+def _actions(model: str, run: Document) -> list[tuple[str, str]]:
+    if run["stage"] != "awaiting_approval":
+        return []
+    return [
+        ("Approve", link("models", model, "actions", "approve", run=run["run_id"])),
+        ("Reject", link("models", model, "actions", "reject", run=run["run_id"])),
+    ]
+
+
+def describe_steps(run: Document, evaluation: Document, now: datetime) -> list[dict[str, Any]]:
+    """Return the steps of a run whose times are known, with their places on a chart 100 wide."""
+    end = run["finished_at"] or now.isoformat()
+    marks = [
+        ("Waiting and validation" if run["sources"] else "Waiting", run["requested_at"], run["started_at"]),
+        ("Preparation, trials, evaluation", run["started_at"], evaluation.get("evaluated_at")),
+        ("Registration", evaluation.get("evaluated_at"), end),
+    ]
+    whole = max(_seconds(run["requested_at"], end), 1e-3)
+    steps = []
+    for name, begins, ends in marks:
+        if begins is None:
+            continue
+        left, right = _seconds(run["requested_at"], begins), _seconds(run["requested_at"], ends or end)
+        steps.append(
+            {
+                "name": name,
+                "left": round(100 * max(left, 0.0) / whole, 2),
+                "width": round(max(100 * (right - left) / whole, 0.5), 2),
+                "took": format_duration(max(right - left, 0.0)),
+                "goes_on": ends is None and run["status"] in _ACTIVE,
+            }
+        )
+        if ends is None:
+            break
+    return steps
+
+
+def _rank_trials(trials: Sequence[Document], metric: str | None) -> list[dict[str, Any]]:
+    """Return the trials with the widths of their durations, those with a metric first."""
+    longest = max((trial["duration_seconds"] or 0.0 for trial in trials), default=0.0) or 1.0
+    rows = [
+        {
+            **trial,
+            "value": trial["metrics"].get(metric) if metric else None,
+            "bar": charts.Bar(trial["candidate"], (trial["duration_seconds"] or 0.0) / longest, ""),
+        }
+        for trial in trials
+    ]
+    return sorted(rows, key=lambda row: (row["value"] is None, row["trial_id"]))
+
+
+def _describe_rivals(evaluation: Document) -> list[dict[str, Any]]:
+    """Return the winner, the champion and the trivial baseline on the holdout, with intervals where they are known."""
+    metric, holdout = evaluation.get("primary_metric"), (evaluation.get("holdout") or {}).get("metrics", {})
+    if not metric or metric not in holdout:
+        return []
+    winner, champion = holdout[metric], evaluation.get("champion") or {}
+    baseline = (evaluation.get("baseline") or {}).get("metrics", {}).get(metric)
+    rows = [{"name": f"this run: {evaluation['candidate']}", **winner}]
+    if (value := champion.get("metrics", {}).get(metric)) is not None:
+        rows.append({"name": f"version {champion['version']}, the champion", "value": value, "low": None, "high": None})
+    if baseline is not None:
+        rows.append({"name": "no model", "value": baseline, "low": None, "high": None})
+    return [
+        row | {"span": span}
+        for row, span in zip(
+            rows, charts.spans([MetricEstimate(row["value"], row["low"], row["high"]) for row in rows]), strict=True
+        )
+    ]
+
+
+def _seconds(begin: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+
+
+def _duration(run: Document) -> str | None:
+    if not run["finished_at"]:
+        return None
+    return format_duration(max(0.0, _seconds(run["requested_at"], run["finished_at"])))

@@ -1,0 +1,51 @@
+"""The page that uploads a table: the way into an empty stack."""
+
+import tempfile
+from pathlib import Path
+
+from werkzeug.exceptions import Forbidden
+from werkzeug.utils import secure_filename
+from werkzeug.wrappers import Request, Response
+
+from millrace_cli.console.page import PageContext, html, link
+from millrace_cli.errors import CliError
+from millrace_cli.table_file import read_format
+from millrace_cli.upload import check_upload, upload_table
+
+
+def show_form(context: PageContext) -> Response:
+    """Return the form."""
+    return context.show("upload.html", fault="", model=context.query.get("model", ""), target_column="")
+
+
+def receive_table(context: PageContext, request: Request) -> Response:
+    """Put a table into the drop zone, which starts a training run, and show the model.
+
+    The file is checked as ``millrace train`` checks it. Without ``--allow-actions``, raises ``Forbidden``.
+    """
+    if not context.allows_actions:
+        raise Forbidden("the console is read-only: start it with `millrace ui --allow-actions`")
+    model, target = request.form.get("model", "").strip(), request.form.get("target", "").strip()
+    given = request.files.get("file")
+    name = secure_filename(given.filename or "") if given else ""
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        path = Path(folder) / (name or "table.csv")
+        try:
+            if given is not None and name:
+                given.save(path)
+            check_upload(model, path)
+            read_format(path)
+            bucket = context.target.output("DataBucketName")
+            named = target if target and target.isascii() else None
+            upload_table(context.target.client("s3"), bucket, model, path, target=named)
+        except CliError as error:
+            page = context.write(
+                "upload.html",
+                fault=error.message.replace(f"{folder}/", ""),
+                hint=error.hint,
+                model=model,
+                target_column=target,
+            )
+            return html(page, 400)
+    done = f"{name} was uploaded: a training run begins within seconds"
+    return Response(status=303, headers={"Location": link("models", model, "runs", done=done)})

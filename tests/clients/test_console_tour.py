@@ -1,0 +1,124 @@
+"""The console's tour in headless Chromium: every page, the actions, hostile names, three hundred models."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from millrace.registry.ledger import AuditContext
+from millrace.releases.control import start_release
+from werkzeug.serving import make_server
+
+from tests.console_world import ConsoleWorld
+from tests.registry_builders import MODEL, make_cause, make_entry, make_run
+from tests.release_world import CANARY
+
+PROJECT = Path(__file__).resolve().parents[2]
+PYTHON = PROJECT / ".millrace" / "tools" / "browser" / "bin" / "python"
+SCRIPT = Path(__file__).parent / "scripts" / "tour_console.py"
+DATASET = "ab" * 32
+LONG = "m-" + "x" * 58
+PAGES = {
+    "home": "/",
+    "more-models": f"/?after={LONG}",
+    "operations": "/operations",
+    "upload": "/upload",
+    "model": f"/models/{MODEL}",
+    "long-name": f"/models/{LONG}",
+    "runs": f"/models/{MODEL}/runs",
+    "versions": f"/models/{MODEL}/versions",
+    "version": f"/models/{MODEL}/versions/2",
+    "try": f"/models/{MODEL}/versions/1/try",
+    "comparison": f"/models/{MODEL}/compare?left=1&right=2",
+    "datasets": f"/models/{MODEL}/data",
+    "dataset": f"/models/{MODEL}/data/{DATASET}",
+    "monitoring": f"/models/{MODEL}/monitoring",
+    "protocol": f"/models/{MODEL}/incidents/1032fa24",
+    "releases": f"/models/{MODEL}/releases",
+    "release": f"/models/{MODEL}/releases/active",
+    "batches": f"/models/{MODEL}/batches",
+    "ledger": f"/models/{MODEL}/ledger",
+    "maturity": f"/models/{MODEL}/maturity",
+    "action": f"/models/{MODEL}/actions/promote?version=3",
+    "fault": "/models/nobody",
+}
+ACTIONS = {
+    "abort": f"/models/{MODEL}/actions/abort-release",
+    "promote": f"/models/{MODEL}/actions/promote?version=3",
+    "roll back": f"/models/{MODEL}/actions/rollback",
+    "check": f"/models/{MODEL}/actions/monitor",
+}
+#: An expected error of one page, which the browser's console repeats.
+NOT_FOUND = "the server responded with a status of 404"
+
+
+@pytest.fixture(scope="module")
+def world() -> ConsoleWorld:
+    world = ConsoleWorld(allows_actions=True)
+    start_release(
+        MODEL,
+        2,
+        CANARY,
+        AuditContext("ann", "<script>document.title = 'hacked'</script>", world.now),
+        registry=world.registry,
+        model_store=world.models,
+    )
+    for model in [LONG, *(f"model-{number:03d}" for number in range(298))]:
+        cause = make_cause("a.csv", model)
+        world.registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id, model))
+    return world
+
+
+@pytest.fixture(scope="module")
+def address(world: ConsoleWorld) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, world.app, threaded=True)
+    world.guard.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield world.guard.make_address()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def tour(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    if not PYTHON.exists():
+        pytest.skip("there is no driver of the browser: make tools")
+    file = tmp_path_factory.mktemp("tour") / "tour.json"
+    file.write_text(json.dumps({"address": address, "pages": PAGES, "actions": ACTIONS}), encoding="utf-8")
+    ran = subprocess.run([PYTHON, SCRIPT, file, "-"], capture_output=True, text=True, check=False, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_fits_every_screen_and_is_accessible(tour, name):
+    page = tour["pages"][name]
+    assert page["status"] == (404 if name == "fault" else 200)
+    assert [fault for fault in page["faults"] if NOT_FOUND not in fault or name != "fault"] == []
+    assert page["wide"] == []
+    assert page["violations"] == []
+    assert "hacked" not in page["title"]
+
+
+def test_the_keyboard_goes_to_the_content_first(tour):
+    first, second, *rest = tour["keyboard"]
+    assert first == "Skip to the content"
+    assert second == "Millrace"
+    assert rest[:3] == ["Models", "Operations", "Upload"]
+
+
+def test_every_action_is_taken_and_said(tour, world):
+    for name, done in tour["actions"].items():
+        assert done["url"].startswith(f"/models/{MODEL}?done="), name
+        assert "done" in done["notice"], name
+    assert world.release is None
+    actions = {entry.action for entry in world.registry.list_ledger(MODEL) if entry.reason == "from the tour"}
+    assert actions == {"release_aborted", "model_promoted", "model_rolled_back"}

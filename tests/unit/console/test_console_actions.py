@@ -1,0 +1,120 @@
+"""Actions of the console: what they say beforehand, and what they do."""
+
+import html
+import io
+
+import pytest
+from millrace_cli.console.action_pages import ACTIONS
+
+from tests.console_world import ConsoleWorld
+from tests.registry_builders import MODEL
+
+
+@pytest.fixture
+def world() -> ConsoleWorld:
+    return ConsoleWorld(allows_actions=True)
+
+
+def act(world: ConsoleWorld, action: str, **form: str):
+    return world.post(f"/models/{MODEL}/actions/{action}", {"reason": "because", **form})
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_says_what_it_will_do_and_how_to_do_it_by_hand(world, action):
+    page = world.get(f"/models/{MODEL}/actions/{action}?version=2&run={world.first_run_id}&job=b-1")
+    assert page.status_code == 200
+    assert html.escape(ACTIONS[action].title, quote=True).replace("&#x27;", "&#39;") in page.text
+    assert "What will happen" in page.text
+    if action != "train":
+        assert "millrace " in page.text
+
+
+def test_a_promotion_is_done_with_its_reason_and_shown(world):
+    response = act(world, "promote", version="2")
+    assert response.status_code == 303
+    assert world.aliases["champion"] == 2
+    assert world.registry.list_ledger(MODEL)[0].reason == "because"
+    assert "Promote a version: done" in world.get(response.headers["Location"]).text
+
+
+def test_a_rollback_a_retirement_and_a_release_reach_the_registry(world):
+    act(world, "promote", version="2")
+    assert act(world, "rollback").status_code == 303
+    assert world.aliases["champion"] == 1
+    assert act(world, "release", version="3").status_code == 303
+    for action, status in (("pause", "paused"), ("resume", "running")):
+        assert act(world, f"{action}-release").status_code == 303
+        assert world.release.status == status
+    assert act(world, "abort-release").status_code == 303
+    assert world.release is None
+    assert act(world, "retire", version="3").status_code == 303
+    assert world.registry.get_version(MODEL, 3).status == "retired"
+
+
+def test_checking_now_starts_a_monitoring_run(world):
+    assert world.post(f"/models/{MODEL}/actions/monitor", {}).status_code == 303
+    assert "POST /models/churn/monitoring" in world.paths
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"version": "2", "reason": " "}, "a reason is needed"),
+        ({"version": "two"}, "has to be a whole number"),
+        ({"version": "99"}, "has no version 99"),
+    ],
+)
+def test_a_refusal_is_shown_on_the_page_with_what_was_written(world, form, said):
+    response = act(world, "promote", **form)
+    assert 400 <= response.status_code < 500
+    assert said in response.text
+    assert f'value="{form["version"]}"' in response.text
+    assert world.aliases["champion"] == 1
+
+
+def test_an_action_that_does_not_exist_is_not_found(world):
+    assert world.get(f"/models/{MODEL}/actions/explode").status_code == 404
+    assert act(world, "explode").status_code == 404
+
+
+def test_a_table_is_uploaded_as_the_command_line_does(world):
+    table = io.BytesIO(b"a,b,target\n1,2,yes\n3,4,no\n")
+    response = world.post("/upload", {"model": "fresh", "target": "", "file": (table, "rows.csv")})
+    assert response.status_code == 303, response.text[-1500:]
+    assert response.headers["Location"].startswith("/models/fresh/runs")
+    assert len(world.uploads) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "body", "said"),
+    [
+        ("Bad Name!", "rows.csv", b"a,b\n1,2\n", "name"),
+        ("fresh", "rows.csv", b"", "is empty"),
+        ("fresh", "../../etc/passwd", b"", "is empty"),
+    ],
+)
+def test_a_bad_upload_is_refused_in_words_and_nothing_is_sent(world, model, name, body, said):
+    response = world.post("/upload", {"model": model, "file": (io.BytesIO(body), name)})
+    assert response.status_code == 400
+    assert said in response.text
+    assert world.uploads == []
+    assert "/tmp" not in response.text  # noqa: S108  # the path of the copy is nobody's business
+
+
+def test_trying_a_version_shows_the_prediction_its_explanation_and_the_request(world):
+    world.answers[f"/models/{MODEL}/versions/1/invocations"] = {
+        "predictions": [{"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}],
+        "explanations": [
+            {"prediction": 0.75, "base_value": 0.3, "attributions": {"age": 0.4, "plan": -0.1}, "standard_errors": {}}
+        ],
+    }
+    page = world.post(f"/models/{MODEL}/versions/1/try", {"feature:age": "41"}).text
+    assert "75.0 %" in page
+    assert "+0.4" in page
+    assert "curl" in page
+
+
+def test_a_refused_row_keeps_the_form(world):
+    page = world.post(f"/models/{MODEL}/versions/1/try", {"feature:age": "old"})
+    assert page.status_code == 200
+    assert "no route" in page.text

@@ -1,0 +1,217 @@
+"""Pages of the console over the API's own routes: what they show, with few calls, whatever names come."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
+from millrace.entities import Cause
+from millrace.errors import MillraceError
+from millrace_cli.console import app as console_app
+
+from tests.console_world import ConsoleWorld
+from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
+
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
+DATASET = "ab" * 32
+#: Elements without content.
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+@pytest.fixture(scope="module")
+def world() -> ConsoleWorld:
+    world = ConsoleWorld(allows_actions=True)
+    world.start(2)
+    return world
+
+
+def addresses(world: ConsoleWorld) -> dict[str, str]:
+    return {
+        "home": "/",
+        "operations": "/operations",
+        "upload": "/upload",
+        "model": "/models/churn",
+        "runs": "/models/churn/runs",
+        "run": f"/models/churn/runs/{world.first_run_id}",
+        "versions": "/models/churn/versions",
+        "version": "/models/churn/versions/2",
+        "try": "/models/churn/versions/1/try",
+        "comparison": "/models/churn/compare?left=1&right=2",
+        "datasets": "/models/churn/data",
+        "dataset": f"/models/churn/data/{DATASET}",
+        "monitoring": "/models/churn/monitoring",
+        "protocol": "/models/churn/incidents/1032fa24",
+        "releases": "/models/churn/releases",
+        "release": "/models/churn/releases/active",
+        "batches": "/models/churn/batches",
+        "ledger": "/models/churn/ledger",
+        "maturity": "/models/churn/maturity",
+        "action": "/models/churn/actions/promote?version=2",
+    }
+
+
+class Outline(HTMLParser):
+    """Checks that elements close, ids are unique, and every control has a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.faults: list[str] = []
+        self.scripts: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "script":
+            self.scripts.append(given.get("src", "inline"))
+        if "style" in given or any(name.startswith("on") for name in given):
+            self.faults.append(f"{tag} has a style or a handler of its own")
+        hidden = given.get("type") == "hidden"
+        if tag in ("input", "select", "textarea") and not hidden and "label" not in self.open:
+            self.faults.append(f"{tag} {given.get('name')} has no label")
+        if tag == "svg" and not ("aria-label" in given or given.get("aria-hidden") == "true"):
+            self.faults.append("a picture has no description")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes another element")
+
+
+PAGES = sorted(addresses(type("W", (), {"first_run_id": ""})()))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_and_takes_three_calls_at_most(world, name):
+    response = world.get(addresses(world)[name])
+    assert response.status_code == 200, response.text[:3000]
+    assert len(world.paths) <= 3, world.paths
+    outline = Outline()
+    outline.feed(response.text)
+    assert outline.faults == []
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.headings[0] == 1
+    assert outline.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+    assert outline.scripts == ["/static/page.js", "/static/console.js"]
+
+
+def test_the_home_page_says_what_needs_somebody(world):
+    page = world.get("/").text
+    assert "1 open incident" in page
+    assert "version 1" in page
+    assert "9 failed" in page
+    assert '<a href="/models/churn">churn</a>' in page
+    assert world.paths == ["GET /overview", "GET /cost"] or sorted(world.paths) == ["GET /cost", "GET /overview"]
+
+
+def test_three_hundred_models_are_shown_fifty_at_a_time_with_two_calls():
+    world = ConsoleWorld()
+    for number in range(300):
+        model = f"m{number:03d}-{'x' * 50}"
+        cause = make_cause("a.csv", model)
+        world.registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id, model))
+    seen: list[str] = []
+    path = "/"
+    for _ in range(8):
+        page = world.get(path).text
+        assert len(world.paths) <= 3
+        seen += re.findall(r'<th scope="row"><a href="/models/([^"/]+)"', page)
+        following = re.search(r'href="(/\?after=[^"]+)"', page)
+        if not following:
+            break
+        path = following[1]
+    assert len(seen) == len(set(seen)) == 301
+
+
+def test_the_empty_stack_says_how_to_start(monkeypatch):
+    world = ConsoleWorld()
+    world.answers |= {"/overview": {"models": [], "next": None}, "/cost": {"models": [], "next": None}}
+    assert "Upload a table" in world.get("/").text
+
+
+def test_a_model_page_has_its_champions_its_incidents_and_the_reasons(world):
+    page = world.get(f"/models/{MODEL}").text
+    assert "version 1" in page
+    assert "DriftDetected" in page
+    assert "Release of version 2 at 10.0 %" in page
+
+
+def test_hostile_text_of_the_api_becomes_no_markup():
+    world = ConsoleWorld()
+    for name, path in addresses(world).items():
+        world.answers = {}
+        world.get(path)
+        for call in [one.removeprefix("GET ") for one in world.paths if one.startswith("GET ")]:
+            world.answers[call] = spoil(world.document(call))
+        response = world.get(path)
+        assert "<script>alert" not in response.text, name
+        assert "49" not in re.findall(r"alert\(1\)[^<]{0,40}", response.text), name
+
+
+def spoil(value):
+    """Return a document with hostile text behind every sentence in it; names, times and numbers stay."""
+    if isinstance(value, dict):
+        return {key: spoil(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [spoil(one) for one in value]
+    return value + HOSTILE if isinstance(value, str) and " " in value else value
+
+
+def test_an_unknown_model_page_or_run_is_a_page_with_the_fault(world):
+    for path, status in (("/models/nobody", 404), ("/nothing", 404), (f"/models/{MODEL}/runs/none", 400)):
+        response = world.get(path)
+        assert response.status_code in (status, 404)
+        assert "This did not work" in response.text
+
+
+def test_a_fault_of_the_console_itself_is_a_page_without_a_traceback(world, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise RuntimeError("a secret of the code")
+
+    monkeypatch.setattr(console_app.PageContext, "show", fail)
+    response = world.get("/")
+    assert response.status_code == 500
+    assert "a secret" not in response.text
+    assert "a secret" in caplog.text
+
+
+def test_a_run_that_goes_on_is_read_again(world):
+    cause = Cause("c9", "fresh", "manual", NOW)
+    run = make_run(cause, at=NOW, status="running", stage="training")
+    world.registry.claim_cause(cause, run, make_entry("c9", "fresh"))
+    page = world.get(f"/models/fresh/runs/{run.run_id}").text
+    assert 'data-refresh="2"' in page
+    assert "data-refresh" not in world.get("/").text
+
+
+def test_the_ledger_is_filtered_and_says_what_served(world):
+    page = world.get(f"/models/{MODEL}/ledger?action=release_started&text=&at=2026-05-04").text
+    assert "release started" in page
+    assert "Version 1 served" in page
+    assert "is no timestamp" in world.get(f"/models/{MODEL}/ledger?at=sometime").text
+
+
+def test_traffic_of_other_hours_is_not_lost():
+    world = ConsoleWorld()
+    counts = TrafficCounts(requests=5, statuses={"2xx": 5})
+    record_traffic(world.registry.store, TrafficHour(model=MODEL, hour=NOW.replace(minute=0), versions={1: counts}))
+    assert "305" in world.get("/").text
+
+
+def test_errors_of_the_api_keep_their_status(world, monkeypatch):
+    monkeypatch.setattr(world.app.api, "get", lambda *_: (_ for _ in ()).throw(MillraceError("broken")))
+    assert world.get("/upload").status_code == 200
+    assert world.get("/operations").status_code == 500
