@@ -79,7 +79,7 @@ def write_protocol(overview: Document, incident: Document, now: datetime) -> str
         "| time | what | who |",
         "|---|---|---|",
         *(
-            f"| {when} | {_cell(what)} | {_cell(who)} |"
+            f"| {when} | {_escape(what)} | {_escape(who)} |"
             for when, what, who in _timeline(overview, incident, begin, end)
         ),
         "",
@@ -163,5 +163,5 @@ def _one_line(text: Any) -> str:
     return " ".join(str(text).split())
 
 
-def _cell(text: Any) -> str:
+def _escape(text: Any) -> str:
     return _one_line(text).replace("|", "\\|")

@@ -36,7 +36,7 @@ def card(
     ] = None,
 ) -> None:
     """Write the model card of a version, or the evaluation of a run."""
-    from millrace.reports import card_of_run  # noqa: PLC0415 - templates load slowly, and no other command needs them
+    from millrace.reports import model_card  # noqa: PLC0415 - templates load slowly, and no other command needs them
 
     service = None
     with session.api() as api:
@@ -50,7 +50,7 @@ def card(
             found = api.get(f"/models/{model}/runs/{run}")
             if not found.get("evaluation"):
                 raise RefusedError(f"run {run} has no evaluation", f"check its state: millrace runs {model} {run}")
-            document, name = card_of_run(found["run"], found["evaluation"]), f"{model}-{run}"
+            document, name = model_card.card_of_run(found["run"], found["evaluation"]), f"{model}-{run}"
     text = _render(document, form, service)
     if str(output) == "-":
         typer.echo(text)
@@ -63,7 +63,7 @@ def card(
 def _render(document: ModelCard, form: CardFormat, service: dict[str, Any] | None) -> str:
     if form is CardFormat.json:
         return document.write().decode()
-    from millrace.reports import render_card, render_markdown  # noqa: PLC0415  # templates load slowly
+    from millrace.reports import model_card  # noqa: PLC0415  # templates load slowly
 
-    render = render_card if form is CardFormat.html else render_markdown
+    render = model_card.render_card if form is CardFormat.html else model_card.render_markdown
     return render(document, service)

@@ -28,7 +28,7 @@ def ui(
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
-    """Open the console of a stack in the browser; Ctrl-C ends it.
+    """Run the console of a stack and open it in the browser; Ctrl-C ends it.
 
     The console serves this machine only, and signs its requests with your credentials.
     """

@@ -1,4 +1,4 @@
-"""Pages that change the stack: each shows what it will do, asks for a reason, and then does it."""
+"""Pages that change the stack: each shows what it will do, takes a reason, and then does it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ConsoleAction:
     command : callable
         Returns the command that does the same.
     asks : sequence of (str, str), default=()
-        Parameters that the page asks for where its address lacks them: name and label.
+        Parameters that the page has fields for where its address lacks them: name and label.
     has_reason : bool, default=True
         The ledger records a reason.
     """
@@ -111,7 +111,7 @@ def _decision(verb: str, title: str, text: str) -> ConsoleAction:
             text,
         ),
         path=lambda given: f"runs/{given.get('run', '-')}/approval",
-        body=lambda overview, given: {"decision": verb, "expected_champion": _champion(overview)},  # noqa: ARG005
+        body=lambda overview, given: {"decision": verb, "expected_champion": _champion(overview)},  # noqa: ARG005  # of every body
         command=lambda model, given: f"millrace {verb} {model} {given.get('run', 'RUN')}",
     )
 

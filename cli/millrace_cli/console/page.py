@@ -43,7 +43,7 @@ def link(*parts: str | int, **query: str | int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """What a view needs: the stack and its API, the parameters of the address, the time, and what is allowed.
+    """Input of a view: the stack and its API, the parameters of the address, the time, and what is allowed.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ from millrace.registry.ledger import of_incidents
 from millrace.registry.promotion import ACTOR, AssignedOutcome, GateDecision, assign_alias
 from millrace.registry.store import Registry
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
-from millrace.reports import build_card, card_files
+from millrace.reports import model_card
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -272,7 +272,7 @@ def _write_card(
     winner: Winner, version: ModelVersion, stored: Mapping[str, bytes], model_store: ObjectStore
 ) -> dict[str, bytes]:
     """Write the model card, in its three forms, about the stored artifacts."""
-    card = build_card(
+    card = model_card.build_card(
         winner.run,
         winner.schema,
         winner.spec,
@@ -282,7 +282,7 @@ def _write_card(
         prepared=winner.prepared,
         artifacts=describe_artifacts(stored),
     )
-    files = card_files(card)
+    files = model_card.card_files(card)
     for name, body in files.items():
         _put(model_store, version, name, body)
     return files

@@ -29,7 +29,7 @@ _LONG_HOURS = 72.0
 #: Columns and rows of the heat map.
 _HEAT_WINDOWS, _HEAT_SUBJECTS = 24, 20
 #: Of a distance whose rule is not in the report any more.
-_USUAL_THRESHOLD = 0.1
+_DEFAULT_THRESHOLD = 0.1
 
 
 def render_monitoring_report(document: Document, write: Render = render) -> str:
@@ -135,11 +135,11 @@ def heat_map(windows: Sequence[Document], findings: Sequence[Document]) -> dict[
     subjects = dict.fromkeys(subject for window in reversed(shown) for subject in window["effects"])
     rows = []
     for subject in list(subjects)[:_HEAT_SUBJECTS]:
-        threshold = thresholds.get(subject) or _USUAL_THRESHOLD
+        threshold = thresholds.get(subject) or _DEFAULT_THRESHOLD
         sizes = [window["effects"].get(subject) for window in shown]
-        cells = [None if size is None else (float(size), _shade(float(size) / threshold)) for size in sizes]
-        rows.append({"subject": subject, "threshold": threshold, "cells": cells})
-    rows.sort(key=lambda row: -max(cell[0] / row["threshold"] for cell in row["cells"] if cell))
+        values = [None if size is None else (float(size), _shade(float(size) / threshold)) for size in sizes]
+        rows.append({"subject": subject, "threshold": threshold, "values": values})
+    rows.sort(key=lambda row: -max(value[0] / row["threshold"] for value in row["values"] if value))
     return {"windows": shown, "rows": rows, "left_out": max(0, len(subjects) - len(rows))}
 
 

@@ -17,7 +17,7 @@ from millrace.monitoring.incidents import Incident
 from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import VERDICTS
 from millrace.monitoring.state import MonitoringState, load_state
-from millrace.reports import render_monitoring_report
+from millrace.reports.monitoring_report import render_monitoring_report
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.unit.monitoring.builders import SCHEMA

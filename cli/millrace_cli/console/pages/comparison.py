@@ -113,8 +113,8 @@ def _draw_curves(evaluations: Sequence[Document], names: Sequence[str], curve: s
 def _draw_calibration(evaluations: Sequence[Document], names: Sequence[str]) -> Chart | None:
     lines = []
     for one, name, kind in zip(evaluations, names, _KINDS, strict=True):
-        cells = ((one.get("curves") or {}).get("calibration") or {}).get("cells") or ()
-        points = [(cell["predicted"], cell["observed"]) for cell in cells if "predicted" in cell and "observed" in cell]
+        bins = ((one.get("curves") or {}).get("calibration") or {}).get("cells") or ()
+        points = [(found["predicted"], found["observed"]) for found in bins]
         if points:
             lines.append(Line(name, points, kind=kind, dots=True))
     if not lines:

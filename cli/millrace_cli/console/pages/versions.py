@@ -1,4 +1,4 @@
-"""Pages of versions: the list, the card, and a form that asks for one prediction."""
+"""Pages of versions: the list, the card, and a form that requests one prediction."""
 
 import json
 import shlex
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.card import ModelCard
-from millrace.reports import charts, render_card
+from millrace.reports import charts, model_card
 from werkzeug.wrappers import Request, Response
 
 from millrace_cli.console.page import PageContext, link
@@ -51,7 +51,8 @@ def show_version(context: PageContext, model: str, version: str) -> Response:
     actions.append(("Compare", link("models", model, "compare", right=number)))
     frame = context.frame(actions=actions, trail=[("Versions", link("models", model, "versions"))])
     return Response(
-        render_card(ModelCard.read(document), found["service"], write=frame), content_type="text/html; charset=utf-8"
+        model_card.render_card(ModelCard.read(document), found["service"], write=frame),
+        content_type="text/html; charset=utf-8",
     )
 
 
@@ -61,7 +62,7 @@ def show_form(context: PageContext, model: str, version: str) -> Response:
 
 
 def predict(context: PageContext, request: Request, model: str, version: str) -> Response:
-    """Ask for the prediction of the form's row with its explanation, and show it beside the form."""
+    """Request the prediction of the form's row with its explanation, and show it beside the form."""
     return _show(context, model, version, request, request.form)
 
 
