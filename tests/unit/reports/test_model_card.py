@@ -20,9 +20,8 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactIntegrityError
 from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, prepared_key
-from millrace.reports import build_card, card_files, render_card, render_markdown
 from millrace.reports.formatting import share
-from millrace.reports.model_card import usage
+from millrace.reports.model_card import build_card, card_files, render_card, render_markdown, usage
 from millrace.schema import TASKS, TableSchema
 from millrace.spec import ModelSpec
 

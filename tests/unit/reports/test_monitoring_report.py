@@ -1,8 +1,7 @@
 """The monitoring report shows distributions and timelines, and says what was done."""
 
 import pytest
-from millrace.reports.monitoring_report import render_monitoring_report
-from millrace.reports.monitoring_report import chart_panel, quality_timeline
+from millrace.reports.monitoring_report import chart_panel, quality_timeline, render_monitoring_report
 
 from tests.unit.reports.documents import QUALITY, full_monitoring, minimal_monitoring
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 from millrace.card import ModelCard
-from millrace.reports import render_card, render_markdown, render_release_page
+from millrace.reports import render_release_page
+from millrace.reports.model_card import render_card, render_markdown
 
 from tests.unit.reports.documents import full_release, full_service, minimal_card, minimal_release
 

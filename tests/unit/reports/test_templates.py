@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from millrace.card import ModelCard
-from millrace.reports import render_card, render_dataset_report, render_monitoring_report
+from millrace.reports import render_dataset_report
+from millrace.reports.model_card import render_card
+from millrace.reports.monitoring_report import render_monitoring_report
 from millrace.reports.render import TEMPLATES, environment
 from millrace.schema import TASKS
 
