@@ -30,7 +30,7 @@ class ConsoleAction:
         Returns the body of the request from the overview and the parameters; the reason is added.
     command : callable
         Returns the command that does the same.
-    asks : sequence of (str, str), default=()
+    fields : sequence of (str, str), default=()
         Parameters that the page has fields for where its address lacks them: name and label.
     has_reason : bool, default=True
         The ledger records a reason.
@@ -41,7 +41,7 @@ class ConsoleAction:
     path: Callable[[Parameters], str]
     body: Callable[[Document, Parameters], dict[str, Any]]
     command: Callable[[str, Parameters], str]
-    asks: Sequence[tuple[str, str]] = ()
+    fields: Sequence[tuple[str, str]] = ()
     has_reason: bool = True
 
 
@@ -123,7 +123,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         path=lambda given: "promote",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"]), "expected_champion": _champion(overview)},
         command=lambda model, given: f"millrace promote {model} {given.get('version', 'VERSION')}",
-        asks=(("version", "Version"),),
+        fields=(("version", "Version"),),
     ),
     "rollback": ConsoleAction(
         title="Roll back",
@@ -144,7 +144,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         path=lambda given: "retire",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
         command=lambda model, given: f"millrace retire {model} {given.get('version', 'VERSION')}",
-        asks=(("version", "Version"),),
+        fields=(("version", "Version"),),
     ),
     "release": ConsoleAction(
         title="Start a release",
@@ -152,7 +152,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         path=lambda given: "releases",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
         command=lambda model, given: f"millrace release start {model} {given.get('version') or 'VERSION'}",
-        asks=(("version", "Version"),),
+        fields=(("version", "Version"),),
     ),
     "pause-release": _release_change("pause", "Pause the release", "Its share stays, and its guards go on."),
     "resume-release": _release_change("resume", "Resume the release", "Its stages go on."),
@@ -240,7 +240,7 @@ def _write(context: PageContext, model: str, action: str, given: Parameters, fau
         given=given,
         fault=fault,
         consequences=found.consequence(overview, given),
-        asked=[(name, label) for name, label in found.asks],
+        asked=[(name, label) for name, label in found.fields],
         kept=[(name, value) for name, value in given.items() if name in ("version", "run", "job", "to")],
         command=_command(found, model, given),
     )
