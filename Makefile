@@ -38,7 +38,7 @@ check:  ## Run what CI runs: ruff, mypy, import-linter, every test
 	@$(MAKE) test
 
 # TABLES: the folder with the public tables that docs/benchmarks.md names.
-nightly: environment  ## Check that the intervals of metrics cover on real tables (TABLES=DIR; a few minutes)
+nightly: environment  ## Check that the intervals of metrics cover on real tables (TABLES=DIR; about six minutes of processor time)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals/coverage.py --tables $(or $(TABLES),$(error TABLES=DIR is needed)) --check
 
 screenshots: environment $(STAMPS)/browser  ## Take the console's pictures in docs/console/ from the running local stack (after make demo DEMO_OPTIONS=--keep)

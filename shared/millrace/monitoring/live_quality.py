@@ -45,6 +45,8 @@ _MEANS = frozenset({*(name for names in _METRICS.values() for name in names), ca
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 #: Least number of days that show how far they vary.
 _FEWEST_DAYS = 14
+#: Factor by which rare days differ more than most, where the holdout's days differ so much.
+_ROOM_FOR_DAYS = 2.0
 #: Like hours of so many days apart are those of the weekday.
 _LIKE_DAYS = 7
 #: Least number of pairs of the same hours that show how far they vary.
@@ -173,12 +175,20 @@ class QualityComparison:
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return "as on that day of the week before, while the week is as on the holdout"
-        if not self._as_days_differ(name, loss).is_breach(self.rate):
-            return "as days of the holdout differ from one another, while the week is as on the holdout"
         known = [self._pool(name, own) for windows in recent.days_before() if (own := self._with(name, windows))]
-        if len(known) >= _FEWEST_DAYS and not self._widen(name, loss, [*pairwise(known)], _MOST).is_breach(self.rate):
+        if len(known) < _FEWEST_DAYS:
+            return ""
+        spread = self._spread(name, [*pairwise(known)], _MOST)
+        if not self._widen(name, loss, spread).is_breach(self.rate):
             return "as days differ from one another, while the week is as on the holdout"
+        if not self._widen(name, loss, self._spread_of_days(name, spread)).is_breach(self.rate):
+            return "as days of the holdout differ from one another, while the week is as on the holdout"
         return ""
+
+    def _spread_of_days(self, name: str, recent: float) -> float:
+        """Return how far days may differ: by most of them, with room for rare ones if the holdout has had such."""
+        of_days, whole = self.of_days.get(name, 0.0), self.holdout[name].value
+        return min(_ROOM_FOR_DAYS * recent, of_days / whole if is_relative(name) and whole > 0 else of_days)
 
     def _is_lasting(self, name: str) -> bool:
         loss = self._worst(name, self._pool(name, self.recent.last(_WEEK)), self.rate)
@@ -212,7 +222,9 @@ class QualityComparison:
                 return f"as in the same hours {phrase}, while the day is as on the holdout"
         pairs = [pair for pair in self.recent.days_apart() if len(self._with(name, pair)) == _TWO]
         periods = [(self._pool(name, [first]), self._pool(name, [second])) for first, second in pairs]
-        if len(periods) >= _FEWEST_PAIRS and not self._widen(name, loss, periods, _TAIL).is_breach(self.rate):
+        if len(periods) >= _FEWEST_PAIRS and not self._widen(name, loss, self._spread(name, periods, _TAIL)).is_breach(
+            self.rate
+        ):
             return "as the same hours of two days differ from one another, while the day is as on the holdout"
         return ""
 
@@ -233,37 +245,30 @@ class QualityComparison:
             phrase,
         )
 
-    def _widen(
-        self, name: str, loss: _Loss, pairs: Sequence[tuple[_Period, _Period]], quantiles: Mapping[float, float]
-    ) -> _Loss:
-        """Add to the error of a period how far earlier ones vary beyond what their rows do.
+    @staticmethod
+    def _unit(name: str, period: _Period) -> float:
+        return period.expected.value if is_relative(name) and period.expected.value > 0 else 1.0
+
+    def _spread(self, name: str, pairs: Sequence[tuple[_Period, _Period]], quantiles: Mapping[float, float]) -> float:
+        """Return how far earlier periods vary beyond what their rows do, in units of what is expected of them.
 
         Rows of a day, or of an hour, share its weather, so that they are not independent. The variance is half that of
         the steps from one to the next (von Neumann 1941, *Annals of Mathematical Statistics* 12: 367-395), by their
         quantiles: a lasting loss is one step, and does not hide itself.
         """
 
-        def unit(one: _Period) -> float:
-            return one.expected.value if is_relative(name) and one.expected.value > 0 else 1.0
-
         def lost(one: _Period) -> float:
-            return (one.now.value - one.expected.value) / unit(one)
+            return (one.now.value - one.expected.value) / self._unit(name, one)
 
         steps = np.quantile([abs(lost(second) - lost(first)) for first, second in pairs], list(quantiles))
         step = float(np.max(steps / list(quantiles.values())))
-        by_rows = float(np.mean([(one.now.error / unit(one)) ** 2 for pair in pairs for one in pair]))
-        period = loss.period
-        spread = unit(period) * math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
-        now = replace(period.now, error=math.hypot(period.now.error, spread))
-        return self._compare(name, replace(period, now=now), loss.before, loss.reference)
+        by_rows = float(np.mean([(one.now.error / self._unit(name, one)) ** 2 for pair in pairs for one in pair]))
+        return math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
 
-    def _as_days_differ(self, name: str, loss: _Loss) -> _Loss:
-        """Add to the error of a day how far the holdout's days differ: its rows are one draw of days."""
-        period, scale = loss.period, 1.0
-        if is_relative(name) and self.holdout[name].value > 0:
-            scale = period.expected.value / self.holdout[name].value
-        spread = scale * self.of_days.get(name, 0.0)
-        now = replace(period.now, error=math.hypot(period.now.error, spread))
+    def _widen(self, name: str, loss: _Loss, spread: float) -> _Loss:
+        """Add to the error of a period how far such periods vary beyond what their rows do."""
+        period = loss.period
+        now = replace(period.now, error=math.hypot(period.now.error, self._unit(name, period) * spread))
         return self._compare(name, replace(period, now=now), loss.before, loss.reference)
 
     def _losses(self, name: str, period: _Period) -> list[_Loss]:

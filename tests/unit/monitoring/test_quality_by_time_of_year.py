@@ -190,11 +190,12 @@ def run_days(biases, *, deviations):
 
 
 def test_a_bad_day_is_no_loss_where_days_of_the_holdout_differ_as_much_and_a_bad_week_is():
-    quiet, differing = [0.0] * 8, {"mean_error": 3.0}
-    found = run_days([*quiet, 5.0], deviations=differing)
+    quiet, differing = [-1.25, 1.25] * 8, {"mean_error": 5.0}
+    found = run_days([*quiet, 10.0], deviations=differing)
     assert found.status == "ok"
     assert found.details["season"].startswith("as days of the holdout differ")
-    assert run_days([*quiet, 5.0], deviations=None).status == "breach"
-    assert run_days([*quiet, 20.0], deviations=differing).status == "breach", "no day is as bad as that"
-    assert run_days([*quiet, *[5.0] * 4], deviations=differing).status == "breach", "the week is not in order"
-    assert run_days([0.0, 5.0], deviations=differing).status == "breach", "no week is known"
+    assert run_days([*quiet, 10.0], deviations=None).status == "breach"
+    assert run_days([*quiet, 30.0], deviations=differing).status == "breach", "no day is as bad as that"
+    assert run_days([*quiet, *[10.0] * 4], deviations=differing).status == "breach", "the week is not in order"
+    assert run_days([*quiet[:8], 10.0], deviations=differing).status == "breach", "too few days are known"
+    assert run_days([0.0] * 16 + [10.0], deviations=differing).status == "breach", "traffic's days do not differ"
