@@ -193,6 +193,7 @@ def promote_mirrored(call: TrackingCall, model: MirroredModel, alias: str, versi
         promote(name, version, audit, registry=registry, model_store=call.objects)
     else:
         start_release(name, version, {}, audit, registry=registry, model_store=call.objects)
+    call.publish()
 
 
 def mirrored_experiment_id(model: str) -> str:
