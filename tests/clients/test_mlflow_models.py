@@ -9,6 +9,7 @@ import pytest
 
 from tests.clients.conversations import PYTHON, run
 from tests.exported_models import ROWS, exported_files, served_predictions, write_files
+from tests.mlflow_plugin import FOLDER, plugin_path
 from tests.template.template_file import ROOT
 
 THRESHOLD = {"threshold": {"positive_class": "true", "value": 0.7}}
@@ -27,12 +28,11 @@ def test_a_stock_client_loads_exported_versions_and_predicts_as_the_endpoint(tmp
     assert found["from_typed"] == expected
 
 
-def test_the_plugin_signs_what_a_server_can_verify() -> None:
+def test_the_plugin_signs_what_a_server_can_verify(tmp_path: Path) -> None:
     if not PYTHON.exists():
         pytest.skip("the clients are not installed; `make tools` does it")
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", str(ROOT)), "NO_PROXY": "127.0.0.1"}
-    folder = ROOT / "integrations" / "mlflow"
-    command = [str(PYTHON), "-m", "unittest", "discover", str(folder / "tests")]
-    environment["PYTHONPATH"] = str(folder)
+    environment["PYTHONPATH"] = plugin_path(tmp_path)
+    command = [str(PYTHON), "-m", "unittest", "discover", str(FOLDER / "tests")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-8_000:]

@@ -32,8 +32,8 @@ from millrace.tracking.pages import cut_page, read_limit
 from millrace.tracking.record_items import change_record, commit, make_record, repeat
 from millrace.tracking.registered_models import describe_model_version, tag_value, validate_tag
 from millrace.tracking.search_language import (
-    Comparison,
     EntityKind,
+    FilterComparison,
     Grammar,
     parse_filter,
     parse_order,
@@ -256,7 +256,7 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     return {"model_versions": list(page), **token}
 
 
-def _list(call: TrackingCall, comparisons: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
+def _list(call: TrackingCall, comparisons: Iterable[FilterComparison]) -> Iterator[dict[str, Any]]:
     """Yield the versions that a filter may let pass: those of one model where it names one."""
     equal = {one.key: one.value for one in comparisons if one.kind == "attribute" and one.operator == "="}
     name, run_id = equal.get("name"), equal.get("run_id")
