@@ -13,7 +13,7 @@ from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import monitoring_key
+from millrace.layout import MLFLOW_LEDGER, monitoring_key
 from millrace.management.calls import ApiRoute, Call
 from millrace.management.deployments import DEFAULT_WINDOW, LONGEST_WINDOW, describe_dora
 from millrace.management.stack_costs import describe_costs
@@ -212,6 +212,8 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/uploads/refused/verification": lambda call: _verify_ledger(call, REFUSED_UPLOADS),
     "/keys": lambda call: {"keys": call.registry.list_key_scopes(), "ledger": call.registry.list_ledger(KEYS_LEDGER)},
     "/keys/verification": lambda call: _verify_ledger(call, KEYS_LEDGER),
+    "/aliases": lambda call: {"ledger": call.registry.list_ledger(MLFLOW_LEDGER)},
+    "/aliases/verification": lambda call: _verify_ledger(call, MLFLOW_LEDGER),
 }
 ROUTES = (
     *(ApiRoute("GET", path, handle) for path, handle in _READS.items()),
