@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from millrace.entities import ModelState, ModelVersion, Run, Trial
     from millrace.registry.store import Registry
 
-#: Runs of a model that are shown, the newest.
-MAX_RUNS = 500
+#: Runs and trials of a model that are shown, the newest.
+MAX_RUNS, MAX_TRIALS = 500, 5_000
 #: MLflow's limit of a digest.
 _DIGEST = 36
 _RUN_ID = re.compile(r"([0-9]{8}T[0-9]{6}-[0-9a-f]{12})(?:-(.+))?")
@@ -250,12 +250,18 @@ class ModelMirror:
         experiment = self.find_experiment(experiment_id)
         if experiment is None:
             return
+        from millrace.entities import Trial  # noqa: PLC0415 - as the registry
+
         registry, model = self._registry(), experiment.name
         versions = {version.run_id: version for version in registry.list_versions(model)}
+        # One query: their keys begin with those of their runs.
+        trials, _ = registry.list_page(Trial, model, "TRIAL#", newest_first=True, limit=MAX_TRIALS)
+        of_run: dict[str, list[Trial]] = {}
+        for trial in trials:
+            of_run.setdefault(trial.run_id, []).append(trial)
         for run in registry.list_runs(model, limit=MAX_RUNS):
             yield self._run(run, versions.get(run.run_id))
-            for trial in registry.list_trials(model, run.run_id):
-                yield self._trial(run, trial)
+            yield from (self._trial(run, trial) for trial in reversed(of_run.get(run.run_id, [])))
 
     def find_run(self, run_id: str) -> RunRecord | None:
         """Return the run or trial of that id."""

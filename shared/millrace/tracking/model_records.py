@@ -14,7 +14,7 @@ import msgspec
 from millrace.errors import NotFoundError
 from millrace.layout import MLFLOW_LEDGER
 from millrace.ports import Key, StoreChange
-from millrace.tracking.arguments import invalid_argument, validate_key, validate_length
+from millrace.tracking.arguments import invalid_argument, missing_argument, validate_length
 from millrace.tracking.record_items import Stored, change_record, commit, find_record, read_record, repeat
 from millrace.tracking.tracking_calls import TrackingCall
 from millrace.tracking.tracking_keys import short_hash
@@ -25,7 +25,7 @@ NO_STAGE = "None"
 STAGES = (NO_STAGE, "Staging", "Production", "Archived")
 _ALIAS = re.compile(r"[\w-]+")
 _VERSION_ALIAS = re.compile(r"v\d+", re.IGNORECASE)
-MAX_ALIAS = 255
+MAX_ALIAS, MAX_MODEL_NAME = 255, 256
 
 
 class RegisteredModelRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -183,9 +183,14 @@ def write_with_entry(
 
 def validate_registered_name(name: str, path: str = "name") -> str:
     """Return the name of a registered model; raises ``InvalidInputError`` for one that MLflow refuses."""
+    if not name.strip():
+        raise missing_argument(path)
     if any(sign in name for sign in "/:"):
         raise invalid_argument(path, name, f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
-    return validate_key(name, path) if name.strip() else validate_key("", path)
+    if name in (".", ".."):
+        raise invalid_argument(path, name, "Names may be treated as files, and must not resolve to other names.")
+    validate_length(path, name, MAX_MODEL_NAME)
+    return name
 
 
 def validate_alias(alias: str, *, is_new: bool = False) -> str:
