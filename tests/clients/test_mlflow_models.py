@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conversations import PYTHON, run
+from tests.clients.conversations import TOOLS, run
 from tests.exported_models import ROWS, exported_files, served_predictions, write_files
 from tests.mlflow_plugin import FOLDER, plugin_path
 from tests.template.template_file import ROOT
 
+PYTHON = TOOLS / "clients" / "bin" / "python"
 THRESHOLD = {"threshold": {"positive_class": "true", "value": 0.7}}
 
 
