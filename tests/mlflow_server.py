@@ -57,7 +57,7 @@ def make_event(method: str, target: str, body: str | None = None, headers: Mappi
     }
 
 
-class _Adapter(BaseHTTPRequestHandler):
+class MlflowAdapter(BaseHTTPRequestHandler):
     """Turns HTTP into events and back."""
 
     handler: Handler
@@ -161,8 +161,11 @@ def serve(adapter: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_on_moto() -> Iterator[tuple[str, str]]:
-    """Yield the addresses of MLflow's API and of S3; both are in this process, on tables and buckets of moto."""
+def mlflow_on_moto(base: type[BaseHTTPRequestHandler] | None = None) -> Iterator[tuple[str, str]]:
+    """Yield the addresses of MLflow's API and of S3; both are in this process, on tables and buckets of moto.
+
+    ``base`` may answer other paths too.
+    """
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -170,7 +173,7 @@ def mlflow_on_moto() -> Iterator[tuple[str, str]]:
         create_table()
         for bucket in (DATA_BUCKET, MODELS_BUCKET):
             boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-        adapter = type("Adapter", (_Adapter,), {"handler": staticmethod(load_handler("serve_mlflow"))})
+        adapter = type("Adapter", (base or MlflowAdapter,), {"handler": staticmethod(load_handler("serve_mlflow"))})
         try:
             with serve(adapter) as url, serve(_Bucket) as storage:
                 yield url + PREFIX, storage

@@ -69,6 +69,15 @@ OUTBOX_PARTITION = "OUTBOX"
 MONITORING_PARTITION = "MONITORING"
 
 
+#: The ledger of the aliases of users' registered models in MLflow's API; no model can have the name.
+MLFLOW_LEDGER = "_mlflow"
+
+
+def model_state_item(model: str) -> Key:
+    """Return the key of the item by which a model exists; it has ``deleted_at`` once the model was deleted."""
+    return Key(f"MODEL#{model}", "STATE")
+
+
 def monitoring_item(model: str) -> Key:
     """Return the key of a model's activity and next check."""
     return Key(MONITORING_PARTITION, f"MODEL#{model}", "runs")

@@ -87,6 +87,7 @@ ACTING = (
     "EvaluateReleaseFunction",
     "RequestScoringFunction",
     "FinishScoringFunction",
+    "ServeMlflowFunction",
 )
 
 

@@ -28,7 +28,7 @@ from millrace_cli.run_report import metric_names
 uploads_app = typer.Typer(no_args_is_help=True, help="Inspect rejected uploads.")
 
 #: Ledgers of no model.
-_LEDGERS = {"_refused": "refused uploads", "_keys": "API keys"}
+_LEDGERS = {"_refused": "refused uploads", "_keys": "API keys", "_mlflow": "aliases of MLflow's clients"}
 _PARALLEL_REQUESTS = 8
 _EFFECTS_OF_DELETION = """\
   - it stops serving within seconds, and its aliases are removed
@@ -131,7 +131,7 @@ def list_refused_uploads(session: StackSession) -> None:
 
 def _verify_every_ledger(api: ApiClient) -> dict[str, Any]:
     paths = [f"/models/{state['model']}/ledger" for state in api.get_all("/models", "models")["models"]]
-    ledgers = [api.get(f"{path}/verification") for path in (*paths, "/uploads/refused", "/keys")]
+    ledgers = [api.get(f"{path}/verification") for path in (*paths, "/uploads/refused", "/keys", "/aliases")]
     return {"ledgers": ledgers, "is_intact": all(ledger["is_intact"] for ledger in ledgers)}
 
 

@@ -11,11 +11,12 @@ from urllib.parse import unquote
 import orjson
 
 from millrace.api_requests import ApiRequest
-from millrace.aws.clients import object_store, registry, tracking_store
+from millrace.aws.clients import event_publisher, object_store, registry, tracking_store
 from millrace.errors import MillraceError
 from millrace.layout import MLFLOW_ARTIFACTS
 from millrace.observability import logger, write_metrics
 from millrace.settings import TrackingSettings, load_settings
+from millrace.tracking.model_mirror import ModelMirror
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import TrackingCall
 
@@ -49,15 +50,26 @@ def _read_request(event: Mapping[str, Any]) -> TrackingRequest:
 
 def _make_call(event: Mapping[str, Any]) -> TrackingCall:
     settings = load_settings(TrackingSettings)
+    root = f"s3://{settings.models_bucket}/{MLFLOW_ARTIFACTS}"
     return TrackingCall(
         store=tracking_store(),
         objects=object_store(settings.models_bucket),
-        artifact_root=f"s3://{settings.models_bucket}/{MLFLOW_ARTIFACTS}",
+        artifact_root=root,
         actor=ApiRequest(event).caller,
         now=datetime.now(UTC),
         make_id=lambda: uuid.uuid4().hex,
         registry=registry,
+        mirror=ModelMirror(tracking_store(), registry, root),
+        publish=_publish,
     )
+
+
+def _publish() -> None:
+    try:
+        registry().publish_waiting(event_publisher())
+    except MillraceError:
+        # The change itself is made all the same.
+        logger.exception("events wait in the outbox")
 
 
 def _refuse(error: MillraceError) -> dict[str, Any]:

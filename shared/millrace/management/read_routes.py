@@ -10,6 +10,7 @@ from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.documents import to_plain
+from millrace.layout import MLFLOW_LEDGER
 from millrace.management.calls import ApiRoute, Call
 from millrace.management.deployments import DEFAULT_WINDOW, LONGEST_WINDOW, describe_dora
 from millrace.management.overviews import MODELS_OF_AN_OVERVIEW, describe_model, describe_overview, describe_report
@@ -196,6 +197,8 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/uploads/refused/verification": lambda call: _verify_ledger(call, REFUSED_UPLOADS),
     "/keys": lambda call: {"keys": call.registry.list_key_scopes(), "ledger": call.registry.list_ledger(KEYS_LEDGER)},
     "/keys/verification": lambda call: _verify_ledger(call, KEYS_LEDGER),
+    "/aliases": lambda call: {"ledger": call.registry.list_ledger(MLFLOW_LEDGER)},
+    "/aliases/verification": lambda call: _verify_ledger(call, MLFLOW_LEDGER),
 }
 ROUTES = (
     *(ApiRoute("GET", path, handle) for path, handle in _READS.items()),

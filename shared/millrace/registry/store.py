@@ -477,9 +477,9 @@ class Registry:
         return [decode(KeyScope, item) for item in self.store.query(KEYS_PARTITION, "KEY#")]
 
     # -- ledger and outbox -------------------------------------------------------------------------------------
-    def append_ledger(self, entry: LedgerEntry) -> None:
-        """Write a ledger entry; the same entry twice is one."""
-        self._transact([Append(entry)])
+    def append_ledger(self, entry: LedgerEntry, changes: Sequence[StoreChange] = ()) -> list[int]:
+        """Write an entry, with ``changes`` or not at all; return the positions of failed conditions. Twice is once."""
+        return self._transact([*changes, Append(entry)])
 
     def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
         """Return the newest entries first."""

@@ -1,3 +1,3 @@
 """MLflow's tracking and registry API: its endpoints as functions over the items of a table."""
 
-__all__ = ["tracking_api", "tracking_calls"]
+__all__ = ["model_mirror", "tracking_api", "tracking_calls"]

@@ -19,6 +19,8 @@ from millrace.tracking import (
     experiments,
     logged_models,
     metric_history,
+    model_versions,
+    registered_models,
     run_logging,
     run_search,
     server_info,
@@ -36,6 +38,8 @@ MODULES = (
     run_search,
     metric_history,
     logged_models,
+    registered_models,
+    model_versions,
     artifact_listing,
     server_info,
 )

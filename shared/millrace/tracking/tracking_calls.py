@@ -82,6 +82,8 @@ class TrackingCall:
     #: Build what only some requests need, and whose import takes time.
     registry: Callable[[], "Registry"]
     mirror: Mirror = field(default_factory=NoMirror)
+    #: Publish the events of the registry that wait.
+    publish: Callable[[], None] = lambda: None
     #: Experiment and start of runs, which never change: an execution environment remembers them.
     places: MutableMapping[str, tuple[str, int]] = field(default_factory=dict)
 

@@ -12,6 +12,8 @@ partition / sort key                        item
 ``RUN#<run>`` / ``H#<metric>#<time>#...``   header of a chunk of a metric's values; a small chunk's values too
 ``RUN#<run>`` / ``C#<metric>#<time>#...``   the values of a large chunk
 ``LOGGED#<model>`` / ``POINTER``            experiment and sort key of a logged model
+``REGISTERED`` / ``M#<hash of the name>``    a registered model of a user
+``VERSIONS`` / ``<model id>#<000000001>``    a version of a registered model
 ==========================================  ===============================================================
 
 No scan, no secondary index.

@@ -19,7 +19,7 @@ from tests.fakes.fake_api import FakeApi
 
 #: First words of the commands' help.
 VERBS = re.compile(
-    "(Abort|Approve|Compare|Create|Delete|Demonstrate|Explain|Inspect|List|Pause|Print|Promote|Reject|Release|Replace|Replay|Report|Reproduce|Request|Resume|Retire|Revoke"
+    "(Abort|Approve|Compare|Convert|Create|Delete|Demonstrate|Explain|Inspect|List|Pause|Print|Promote|Reject|Release|Replace|Replay|Report|Reproduce|Request|Resume|Retire|Revoke"
     r"|Roll|Run|Score|Send|Show|Start|Stop|Train|Upload|Write)\b"
 )
 #: Words that the field does not use for these things.

@@ -200,6 +200,7 @@ def test_without_a_model_every_ledger_is_verified(run):
         "/models/churn/ledger/verification": VERIFIED,
         "/uploads/refused/verification": {**VERIFIED, "model": "_refused", "entries": 2},
         "/keys/verification": {**VERIFIED, "model": "_keys", "entries": 0},
+        "/aliases/verification": {**VERIFIED, "model": "_mlflow", "entries": 0},
     }
     result, _ = run(["history", "--verify"], answers)
     assert result.exit_code == 0

@@ -5,11 +5,12 @@ from typing import Any
 
 import orjson
 import pytest
+from millrace.registry.store import Registry
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import Mirror, NoMirror, TrackingCall
 
 from tests.fakes.memory_object_store import MemoryObjectStore
-from tests.fakes.memory_registry import MemoryRegistry, MemoryRegistryStore
+from tests.fakes.memory_registry import MemoryRegistryStore
 
 BEGIN = datetime(2026, 5, 3, 12, tzinfo=UTC)
 
@@ -20,7 +21,7 @@ class Server:
     def __init__(self) -> None:
         self.store = MemoryRegistryStore()
         self.objects = MemoryObjectStore()
-        self.registry = MemoryRegistry()
+        self.registry = Registry(self.store)
         self.mirror: Mirror = NoMirror()
         self.requests = 0
 
