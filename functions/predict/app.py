@@ -11,17 +11,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from millrace.environment import load_settings, runs_on_lambda
 from millrace.key_scopes import KeyScopes
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 from millrace.serving.handler import Endpoint, handle
-from millrace.settings import PredictSettings, load_settings, runs_on_lambda
+from millrace.serving.settings import PredictSettings
 
 #: Counts the requests of this execution environment; the first of them waited for it.
 _requests = itertools.count()
 
 if runs_on_lambda():
     # While it starts a function, Lambda lends a whole processor; the first request would import this on a share of one.
-    import millrace.aws.serving_source  # noqa: F401 - for _endpoint
+    from millrace.aws.serving_source import prepare_tls
+
+    prepare_tls()
 
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
