@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-batch test check nightly lint lock layers deploy verify-aws clean environment tools
+.PHONY: help demo demo-batch test check nightly nightly-speed lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ AWS_OPTIONS = --stack-name $(STACK) $(if $(PROFILE),--profile $(PROFILE)) $(if $
 PYTEST_OPTIONS ?= -n 3 --dist loadfile -q
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Run the demonstration: start the local stack, train and serve two models, stop it
 	@$(BIN)/millrace demo $(DEMO_OPTIONS)
@@ -40,6 +40,10 @@ check:  ## Run what CI runs: ruff, mypy, import-linter, every test
 # TABLES: the folder with the public tables that docs/benchmarks.md names.
 nightly: environment  ## Check that the intervals of metrics cover on real tables (TABLES=DIR; a few minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/intervals/coverage.py --tables $(or $(TABLES),$(error TABLES=DIR is needed)) --check
+
+nightly-speed: environment  ## Check that cold starts and commands have not become a third slower (ratios of one run; minutes)
+	@$(BIN)/python benchmarks/serving/coldstart.py --check
+	@$(BIN)/python benchmarks/start.py --check
 
 lint: environment
 	$(BIN)/ruff check .

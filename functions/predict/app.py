@@ -13,9 +13,9 @@ from typing import Any
 
 from millrace.environment import load_settings, runs_on_lambda
 from millrace.key_scopes import KeyScopes
+from millrace.predict_settings import PredictSettings
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 from millrace.serving.handler import Endpoint, handle
-from millrace.serving.settings import PredictSettings
 
 #: Counts the requests of this execution environment; the first of them waited for it.
 _requests = itertools.count()

@@ -1,6 +1,6 @@
 """Settings of the functions, read by :mod:`millrace.environment`.
 
-Those of ``predict`` are in :mod:`millrace.serving.settings`: a cold start would make the classes of every function.
+Those of ``predict`` are in :mod:`millrace.predict_settings`: a cold start would make the classes of every function.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ import botocore.auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.credentials import Credentials
 from millrace.aws import signed_client
-from millrace.aws.signed_requests import Endpoint
+from millrace.aws.signed_requests import ServiceAddress
 from moto.core.models import botocore_stubber
 
 _AUTHORIZATION = re.compile(
@@ -89,8 +89,8 @@ def loopback_aws() -> str:
 def requests_to_moto() -> Iterator[None]:
     """Send the requests of serving to moto, while it is mocked."""
 
-    def find_endpoint(settings: object, service: str, bucket: str = "") -> Endpoint:
-        return Endpoint(loopback_aws(), f"/{bucket}" if bucket else "", is_secure=False)
+    def find_endpoint(settings: object, service: str, bucket: str = "") -> ServiceAddress:
+        return ServiceAddress(loopback_aws(), f"/{bucket}" if bucket else "", is_secure=False)
 
     with patch.object(signed_client, "find_endpoint", find_endpoint):
         yield

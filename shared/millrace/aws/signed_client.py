@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import millrace
 from millrace.aws.credentials import CredentialSource
 from millrace.aws.error_codes import find_error, is_unavailable
-from millrace.aws.signed_requests import AwsSettings, Endpoint, Service, find_endpoint, quote_path, sign
+from millrace.aws.signed_requests import AwsSettings, Service, ServiceAddress, find_endpoint, quote_path, sign
 from millrace.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SignedClient:
     def __init__(
         self,
         service: Service,
-        endpoint: Endpoint,
+        endpoint: ServiceAddress,
         settings: AwsSettings,
         credentials: CredentialSource,
         *,

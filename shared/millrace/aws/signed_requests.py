@@ -68,15 +68,15 @@ class Credentials(NamedTuple):
     token: str = ""
 
 
-class Endpoint(NamedTuple):
-    """Address of a service: ``path`` is before that of every request, and has no slash at its end."""
+class ServiceAddress(NamedTuple):
+    """Address that takes requests: ``path`` is before that of every request, and has no slash at its end."""
 
     host: str  # with the port, unless that is the scheme's own
     path: str = ""
     is_secure: bool = True
 
 
-def find_endpoint(settings: AwsSettings, service: Service, bucket: str = "") -> Endpoint:
+def find_endpoint(settings: AwsSettings, service: Service, bucket: str = "") -> ServiceAddress:
     """Return the endpoint of DynamoDB, or that of a bucket; raises ``ConfigurationError`` for one that is not known."""
     own = {"dynamodb": settings.aws_endpoint_url_dynamodb, "s3": settings.aws_endpoint_url_s3}[service]
     in_path = f"/{quote(bucket, safe='')}" if bucket else ""
@@ -86,7 +86,7 @@ def find_endpoint(settings: AwsSettings, service: Service, bucket: str = "") -> 
             raise ConfigurationError(f"malformed environment variables: the endpoint {url!r} is no HTTP address")
         is_secure = parts.scheme == "https"
         host = parts.netloc.rpartition("@")[2].removesuffix(":443" if is_secure else ":80")
-        return Endpoint(host, parts.path.rstrip("/") + in_path, is_secure)
+        return ServiceAddress(host, parts.path.rstrip("/") + in_path, is_secure)
     if settings.aws_use_fips_endpoint or settings.aws_use_dualstack_endpoint:
         raise ConfigurationError(
             "predictions use neither FIPS nor dual-stack endpoints by name: set AWS_ENDPOINT_URL_DYNAMODB and "
@@ -96,8 +96,8 @@ def find_endpoint(settings: AwsSettings, service: Service, bucket: str = "") -> 
     domain = next((name for start, name in _DOMAINS.items() if region.startswith(start)), "amazonaws.com")
     host = f"{service}.{region}.{domain}"
     if bucket and _HOST_CHARACTERS.issuperset(bucket):
-        return Endpoint(f"{bucket}.{host}")
-    return Endpoint(host, in_path)
+        return ServiceAddress(f"{bucket}.{host}")
+    return ServiceAddress(host, in_path)
 
 
 def quote_path(path: str) -> str:

@@ -9,7 +9,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.aws.signed_requests import AwsSettings, Credentials, Endpoint, find_endpoint, quote_path, sign
+from millrace.aws.signed_requests import AwsSettings, Credentials, ServiceAddress, find_endpoint, quote_path, sign
 from millrace.errors import ConfigurationError
 
 #: Keys of objects that break signatures: blanks, dots, percent signs, slashes, and letters of all sizes.
@@ -139,18 +139,22 @@ def test_every_region_has_botocores_host(service):
 
 def test_a_bucket_with_a_dot_is_in_the_path():
     settings = AwsSettings(aws_region="eu-west-1")
-    assert find_endpoint(settings, "s3", "a.b") == Endpoint("s3.eu-west-1.amazonaws.com", "/a.b")
+    assert find_endpoint(settings, "s3", "a.b") == ServiceAddress("s3.eu-west-1.amazonaws.com", "/a.b")
     assert find_endpoint(settings, "s3", "a-b").host == "a-b.s3.eu-west-1.amazonaws.com"
 
 
 @pytest.mark.parametrize(
     ("variables", "service", "expected"),
     [
-        ({"aws_endpoint_url": "http://127.0.0.1:4566"}, "dynamodb", Endpoint("127.0.0.1:4566", "", False)),
-        ({"aws_endpoint_url": "http://127.0.0.1:4566/base/"}, "s3", Endpoint("127.0.0.1:4566", "/base/b", False)),
-        ({"aws_endpoint_url": "http://a", "aws_endpoint_url_s3": "https://b:443"}, "s3", Endpoint("b", "/b")),
-        ({"aws_endpoint_url": "http://a:80", "aws_endpoint_url_s3": "https://b"}, "dynamodb", Endpoint("a", "", False)),
-        ({"aws_endpoint_url_dynamodb": "http://[::1]:9"}, "dynamodb", Endpoint("[::1]:9", "", False)),
+        ({"aws_endpoint_url": "http://127.0.0.1:4566"}, "dynamodb", ServiceAddress("127.0.0.1:4566", "", False)),
+        ({"aws_endpoint_url": "http://127.0.0.1:4566/base/"}, "s3", ServiceAddress("127.0.0.1:4566", "/base/b", False)),
+        ({"aws_endpoint_url": "http://a", "aws_endpoint_url_s3": "https://b:443"}, "s3", ServiceAddress("b", "/b")),
+        (
+            {"aws_endpoint_url": "http://a:80", "aws_endpoint_url_s3": "https://b"},
+            "dynamodb",
+            ServiceAddress("a", "", False),
+        ),
+        ({"aws_endpoint_url_dynamodb": "http://[::1]:9"}, "dynamodb", ServiceAddress("[::1]:9", "", False)),
     ],
 )
 def test_another_address_is_used(variables, service, expected):
