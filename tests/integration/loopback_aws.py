@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from unittest.mock import patch
 
 import botocore.auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.credentials import Credentials
 from millrace.aws import signed_client
+from millrace.aws.signed_client import SignedClient
 from millrace.aws.signed_requests import ServiceAddress
 from moto.core.models import botocore_stubber
 
@@ -92,5 +94,17 @@ def requests_to_moto() -> Iterator[None]:
     def find_endpoint(settings: object, service: str, bucket: str = "") -> ServiceAddress:
         return ServiceAddress(loopback_aws(), f"/{bucket}" if bucket else "", is_secure=False)
 
-    with patch.object(signed_client, "find_endpoint", find_endpoint):
+    made: list[SignedClient] = []
+    build = SignedClient.__init__
+
+    def remember(client: SignedClient, *arguments: Any, **options: Any) -> None:
+        build(client, *arguments, **options)
+        made.append(client)
+
+    with (
+        patch.object(signed_client, "find_endpoint", find_endpoint),
+        patch.object(SignedClient, "__init__", remember),
+    ):
         yield
+    for client in made:
+        client.close()

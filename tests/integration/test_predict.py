@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -813,3 +814,31 @@ def test_a_snapshot_holds_no_client_no_setting_and_no_identifier(monkeypatch):
     assert "millrace.aws.serving_source" in sys.modules
     assert module["_endpoint"].cache_info().currsize == 0
     assert load_settings.cache_info().currsize == 0
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What Lambda's runtime calls before it takes a snapshot."""
+    registered: list[Callable[[], None]] = []
+    runtime = SimpleNamespace(register_before_snapshot=registered.append)
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", runtime)
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    return registered
+
+
+def test_a_process_from_a_snapshot_reads_the_alias_alone(handler, hooks, aws_calls, monkeypatch):
+    monkeypatch.setenv("PRELOADED_MODELS", "churn, nobody")
+    snapshotted = load_handler("predict")
+    (prepare,) = hooks
+    prepare()
+    module = snapshotted.__globals__
+    assert module["_endpoint"].cache_info().currsize == load_settings.cache_info().currsize == 0
+    aws_calls.clear()
+    assert ask(snapshotted, sample("valid_records"))[0] == 200
+    assert set(aws_calls) == {"dynamodb:GetItem"}
+
+
+def test_a_snapshot_of_no_model_serves_too(handler, hooks):
+    snapshotted = load_handler("predict")
+    hooks[0]()
+    assert ask(snapshotted, sample("valid_records"))[0] == 200

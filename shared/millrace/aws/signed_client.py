@@ -8,6 +8,7 @@ import http.client
 import json
 import re
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -166,18 +167,23 @@ class SignedClient:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        host = self._endpoint.host
-        connection = (
-            http.client.HTTPSConnection(host, timeout=CONNECT_SECONDS, context=tls_context(self._ca_bundle))
-            if self._endpoint.is_secure
-            else http.client.HTTPConnection(host, timeout=CONNECT_SECONDS)
+        address = self._endpoint
+        connection = http.client.HTTPConnection(address.host)
+        # Names as bytes are ASCII. To read text, Python would import its tables of every alphabet.
+        name = connection.host.encode("ascii")
+        connection.sock = socket.create_connection(
+            (name, connection.port),  # type: ignore[arg-type]  # bytes are taken too
+            CONNECT_SECONDS,
         )
         try:
-            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.is_secure:
+                context = tls_context(self._ca_bundle)
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+            connection.sock.settimeout(READ_SECONDS)
         except BaseException:
             connection.close()
             raise
-        connection.sock.settimeout(READ_SECONDS)
         return connection
 
 
