@@ -91,7 +91,7 @@ PANELS: Mapping[str, Mapping[str, Place]] = {
 
 
 class Commands(Mapping[str, Any]):
-    """Commands by name, each made when it is asked for."""
+    """Commands by name, each imported at its first use."""
 
     def __init__(self) -> None:
         self._panels = {name: panel for panel, commands in PANELS.items() for name in commands}
