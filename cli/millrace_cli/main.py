@@ -84,7 +84,7 @@ PANELS: Mapping[str, Mapping[str, Place]] = {
             "uninstall",
             "uninstall",
             "Delete a stack: stop its executions, remove its schedules, "
-            "and delete or keep its data, models and registry.",
+            "and delete or keep its data, models and tables.",
         ),
     },
 }
