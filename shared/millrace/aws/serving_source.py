@@ -93,11 +93,6 @@ class AwsModelSource:
             ExpressionAttributeNames={f"#{attribute}": attribute for attribute in attributes},
         )
 
-    def close(self) -> None:
-        """Close the connections that are kept: a snapshot must hold none."""
-        self._dynamodb.close()
-        self._s3.close()
-
 
 def aws_model_source(table_name: str, bucket_name: str) -> AwsModelSource:
     """Build the clients, and the source on them; no connection is made yet."""
