@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-batch test check nightly screenshots lint lock layers deploy verify-aws clean environment tools
+.PHONY: help demo demo-batch test check nightly nightly-speed screenshots lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ AWS_OPTIONS = --stack-name $(STACK) $(if $(PROFILE),--profile $(PROFILE)) $(if $
 PYTEST_OPTIONS ?= -n 3 --dist loadfile -q
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Run the demonstration: start the local stack, train and serve two models, stop it
 	@$(BIN)/millrace demo $(DEMO_OPTIONS)
@@ -43,6 +43,10 @@ nightly: environment  ## Check that the intervals of metrics cover on real table
 
 screenshots: environment $(STAMPS)/browser  ## Take the console's pictures in docs/console/ from the running local stack (after make demo DEMO_OPTIONS=--keep)
 	@$(BIN)/python docs/take_screenshots.py docs/console
+
+nightly-speed: environment  ## Check that cold starts and commands have not become a third slower (ratios of one run; minutes)
+	@$(BIN)/python benchmarks/serving/coldstart.py --check
+	@$(BIN)/python benchmarks/start.py --check
 
 lint: environment
 	$(BIN)/ruff check .

@@ -264,15 +264,17 @@ def import_time(work: Path, rounds: int) -> None:
         print(f"- {name}: {beyond * 1e3:.0f} ms")
 
 
-def ready(work: Path) -> None:
+def ready(work: Path, tools: tuple[str, ...] = ("sklearn", "mlflow", "bentoml")) -> None:
     """Make environments and models."""
     from models import KINDS, prepare
 
-    for tool in ("sklearn", "mlflow", "bentoml"):
+    for tool in tools:
         interpreter(tool, work)
-    if (work / "ready").exists():
+    if not (work / "prepared").exists():
+        prepare(work)
+        (work / "prepared").touch()
+    if "mlflow" not in tools or (work / "ready").exists():
         return
-    prepare(work)
     for kind in KINDS:
         save = [interpreter("mlflow", work), HERE / "run_mlflow.py", work / kind, "save"]
         subprocess.run(save, check=True, env=environment(work), cwd=work)

@@ -15,6 +15,18 @@ from millrace.routing import AliasPointer
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, make_prediction_id
 
+#: Of API Gateway, without a body.
+EVENT: dict[str, Any] = {
+    "resource": "/models/{model}/invocations",
+    "path": "/models/churn/invocations",
+    "httpMethod": "POST",
+    "headers": {"Content-Type": "application/json"},
+    "queryStringParameters": None,
+    "pathParameters": {"model": "churn"},
+    "requestContext": {"requestId": "0a6c2f6e-5f4f-4a43-9a53-8e3a2c9a0b11"},
+    "isBase64Encoded": False,
+}
+
 
 class FolderSource:
     """Implements :class:`millrace.serving.model.ModelSource` on one version in a folder."""
@@ -55,17 +67,7 @@ def make(folder: Path, *, captures: bool = True, routing: str = "") -> worker.As
     models, keys = ModelCache(source, 5.0, time.monotonic), KeyScopes(source.key_models, 30.0, time.monotonic)
     endpoint = Endpoint(models, keys, 10_000, make_prediction_id, captures=captures)
     app._endpoint = lambda: endpoint
-    event: dict[str, Any] = {
-        "resource": "/models/{model}/invocations",
-        "path": "/models/churn/invocations",
-        "httpMethod": "POST",
-        "headers": {"Content-Type": "application/json"},
-        "queryStringParameters": None,
-        "pathParameters": {"model": "churn"},
-        "requestContext": {"requestId": "0a6c2f6e-5f4f-4a43-9a53-8e3a2c9a0b11"},
-        "isBase64Encoded": False,
-    }
-    return lambda body: str(app.lambda_handler({**event, "body": body}, None)["body"])
+    return lambda body: str(app.lambda_handler({**EVENT, "body": body}, None)["body"])
 
 
 if __name__ == "__main__":

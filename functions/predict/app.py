@@ -1,6 +1,7 @@
 """Reply to requests for predictions, in every protocol of :mod:`millrace.serving.protocols`.
 
-Clients are built for the first request, not at import: a snapshot must hold no connection.
+Clients are built for the first request, not at import: a snapshot must hold no connection. It holds the models that the
+stack names.
 """
 
 import gc
@@ -10,17 +11,23 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from millrace.environment import is_snapshotted, load_settings, runs_on_lambda
 from millrace.key_scopes import KeyScopes
+from millrace.predict_settings import PredictSettings
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 from millrace.serving.handler import Endpoint, handle, make_prediction_id
-from millrace.settings import PredictSettings, load_settings, runs_on_lambda
+from millrace.serving.model import LoadedModel
 
 #: Counts the requests of this execution environment; the first of them waited for it.
 _requests = itertools.count()
+#: Versions that were loaded before the snapshot, by model and number.
+_preloaded: dict[tuple[str, int], LoadedModel] = {}
 
 if runs_on_lambda():
     # While it starts a function, Lambda lends a whole processor; the first request would import this on a share of one.
-    import millrace.aws.serving_source  # noqa: F401 - for _endpoint
+    from millrace.aws.serving_source import prepare_tls
+
+    prepare_tls()
 
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
@@ -37,8 +44,22 @@ def _endpoint() -> Endpoint:
     gc.set_threshold(100_000)
     settings = load_settings(PredictSettings)
     source = aws_model_source(settings.registry_table, settings.models_bucket)
-    models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
+    models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic, preloaded=_preloaded)
     # An alias may be as old after an idle time.
     keys = KeyScopes(source.key_models, STALE_AFTER_INTERVALS * settings.alias_refresh_seconds, time.monotonic)
     detail, captures, metrics = settings.error_detail, settings.capture_predictions, settings.model_metrics
     return Endpoint(models, keys, settings.max_rows_per_request, make_prediction_id, detail, captures, metrics)
+
+
+def _prepare_snapshot() -> None:
+    """Load the models that the stack names; keep neither clients nor settings, whose credentials would expire."""
+    names = [name for part in load_settings(PredictSettings).preloaded_models.split(",") if (name := part.strip())]
+    _preloaded.update(_endpoint().models.preload(names))
+    _endpoint.cache_clear()
+    load_settings.cache_clear()
+
+
+if is_snapshotted():
+    from snapshot_restore_py import register_before_snapshot  # part of Lambda's runtime
+
+    register_before_snapshot(_prepare_snapshot)

@@ -39,7 +39,7 @@
 from datetime import UTC, datetime
 from typing import Literal
 
-from millrace.ports import Key
+from millrace.item_keys import Key
 
 INCOMING_PREFIX = "incoming/"
 #: Where files to score lie, and their predictions. Neither holds the other, so no job can start another one.

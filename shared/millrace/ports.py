@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
+
+from millrace.item_keys import Key as Key  # noqa: PLC0414 - part of this interface
+from millrace.item_keys import Table as Table  # noqa: PLC0414 - as above
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,19 +218,6 @@ Item = Mapping[str, Any]
 AttributePath = str | tuple[str, str]
 #: New values by path; a mapping is invariant in the type of its keys.
 Assignments = Mapping[Any, Any]
-
-
-#: ``registry`` holds what acting functions write alone, ``runs`` what functions that read files of users may write too,
-#: ``tracking`` what MLflow clients log.
-Table = Literal["registry", "runs", "tracking"]
-
-
-class Key(NamedTuple):
-    """The key of an item; items of a partition are in the order of their sort keys."""
-
-    partition: str
-    sort: str
-    table: Table = "registry"
 
 
 @dataclass(frozen=True, slots=True)

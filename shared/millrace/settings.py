@@ -1,16 +1,12 @@
-"""Settings: the only module that reads the environment.
+"""Settings of the functions, read by :mod:`millrace.environment`.
 
-A function declares its settings as a frozen dataclass; :func:`load_settings` reads every field from the environment
-variable of the same name in capitals, once, and names *all* missing or malformed ones together.
+Those of ``predict`` are in :mod:`millrace.predict_settings`: a cold start would make the classes of every function.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from dataclasses import dataclass
+from typing import Literal
 
-from millrace.errors import ConfigurationError
+from millrace.environment import load_settings as load_settings  # noqa: PLC0414 - who needs a class reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +75,6 @@ class FinishScoringSettings(DataSettings):
     """Settings of ``finish_scoring``."""
 
     scoring_memory_mb: int = 1_769  # of the function that scores a part
-
-
-@dataclass(frozen=True, slots=True)
-class PredictSettings:
-    """Settings of ``predict``, which reads aliases and versions alone."""
-
-    registry_table: str
-    models_bucket: str
-    alias_refresh_seconds: float = 5.0  # least time between two reads of an alias
-    max_rows_per_request: int = 10_000  # rows that one request may hold
-    error_detail: Literal["full", "reduced"] = "full"  # detail of errors and warnings; ``reduced`` hides the schema
-    capture_predictions: bool = True  # false captures nothing, whatever specs say
-    model_metrics: bool = False  # whether CloudWatch gets metrics by model, version and protocol, which are billed
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,54 +166,3 @@ class ReleaseScheduleSettings:
     release_schedule_group: str
     release_schedule_role_arn: str
     schedule_dead_letter_arn: str
-
-
-SettingsT = TypeVar("SettingsT")
-
-
-def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
-    """Build ``settings_class`` from a mapping of environment variables.
-
-    Raises ``ConfigurationError``, which names every missing and every malformed variable.
-    """
-    values: dict[str, object] = {}
-    missing: list[str] = []
-    malformed: list[str] = []
-    for field in fields(settings_class):  # type: ignore[arg-type]  # every settings class is a dataclass
-        variable = field.name.upper()
-        text = environment.get(variable, "").strip()
-        if not text:
-            if field.default is MISSING:
-                missing.append(variable)
-            continue
-        parse, expected = _parser(field.type)
-        try:
-            values[field.name] = parse(text)
-        except (ValueError, KeyError):
-            malformed.append(f"{variable}={text!r} is not {expected}")
-    if missing or malformed:
-        faults = [f"missing environment variables: {', '.join(missing)}"] if missing else []
-        faults += [f"malformed environment variables: {', '.join(malformed)}"] if malformed else []
-        raise ConfigurationError("; ".join(faults))
-    return settings_class(**values)
-
-
-def _parser(kind: Any) -> tuple[Callable[[str], object], str]:
-    """Return the parser of a field's type, and a name of the type for messages."""
-    if get_origin(kind) is Literal:
-        allowed = {value: value for value in get_args(kind)}
-        return allowed.__getitem__, " or ".join(allowed)
-    if kind is bool:
-        return {"true": True, "false": False}.__getitem__, "true or false"
-    return kind, kind.__name__
-
-
-@cache
-def load_settings(settings_class: type[SettingsT]) -> SettingsT:
-    """Read ``settings_class`` from this process's environment, once per execution environment."""
-    return parse_settings(settings_class, os.environ)
-
-
-def runs_on_lambda() -> bool:
-    """Return True in a process of Lambda; tests and tools on a laptop need not start as fast."""
-    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ

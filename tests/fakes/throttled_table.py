@@ -6,6 +6,9 @@ from typing import Any
 import botocore.client
 import pytest
 from botocore.exceptions import ClientError
+from millrace.aws.client_errors import error_code
+from millrace.aws.error_codes import find_error
+from millrace.aws.signed_client import DynamoDbReader
 
 THROTTLED = ("ProvisionedThroughputExceededException", "ThrottlingException")
 
@@ -31,6 +34,16 @@ class ThrottledTable(threading.local):
             return call(client, operation, arguments)
 
         monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", guarded)
+        get_item = DynamoDbReader.get_item
+
+        def guarded_read(client: DynamoDbReader, **request: Any) -> Any:
+            try:
+                table.check("GetItem")
+            except ClientError as error:
+                raise find_error("DynamoDB", "GetItem", error_code(error), 400) from error
+            return get_item(client, **request)
+
+        monkeypatch.setattr(DynamoDbReader, "get_item", guarded_read)
         return table
 
     def refuse_at(self, place: int) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import boto3
 import pytest
+from millrace.aws.signed_client import BucketReader, DynamoDbReader
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
@@ -339,11 +340,32 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     application = Application(Handlers())
     for service in ("dynamodb", "s3"):
         session.events.register(f"before-parameter-build.{service}", application.authorize)
+    _authorize_serving(application, monkeypatch)
     _create_storage()
     schedule_environment.create_groups()
     _create_functions(application, monkeypatch)
     _create_pipeline()
     return application
+
+
+def _authorize_serving(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse requests that serving signs itself like those of botocore."""
+    get_item, get_object = DynamoDbReader.get_item, BucketReader.get_object
+
+    def read_item(client: DynamoDbReader, **request: Any) -> Any:
+        application.authorize(request, _operation("dynamodb", "GetItem"))
+        return get_item(client, **request)
+
+    def read_object(client: BucketReader, key: str) -> bytes:
+        application.authorize({"Bucket": MODELS_BUCKET, "Key": key}, _operation("s3", "GetObject"))
+        return get_object(client, key)
+
+    monkeypatch.setattr(DynamoDbReader, "get_item", read_item)
+    monkeypatch.setattr(BucketReader, "get_object", read_object)
+
+
+def _operation(service: str, name: str) -> SimpleNamespace:
+    return SimpleNamespace(name=name, service_model=SimpleNamespace(service_name=service))
 
 
 def _create_storage() -> None:

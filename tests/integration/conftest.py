@@ -14,6 +14,7 @@ from botocore.client import BaseClient
 from botocore.httpsession import URLLib3Session, create_urllib3_context
 from botocore.loaders import create_loader
 from millrace.aws.registry_store import DynamoRegistryStore
+from millrace.aws.signed_client import SignedClient
 from millrace.registry.store import Registry
 from moto import mock_aws
 from moto.stepfunctions.parser.asl.component.common.path import result_path
@@ -26,6 +27,7 @@ from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.fakes.throttled_table import ThrottledTable
 from tests.integration.application import Application, deploy
+from tests.integration.loopback_aws import requests_to_moto
 
 BOTO3_MODELS = str(Path(boto3.__file__).with_name("data"))
 MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
@@ -72,6 +74,13 @@ def clients_made_once() -> None:
     URLLib3Session._get_ssl_context = lambda _: certificates  # type: ignore[method-assign]  # private
 
 
+@pytest.fixture(autouse=True)
+def signed_requests_to_moto() -> Iterator[None]:
+    """Answer requests that serving signs itself like those of botocore."""
+    with requests_to_moto():
+        yield
+
+
 @pytest.fixture
 def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
     """The whole application, freshly deployed on moto."""
@@ -92,6 +101,13 @@ def aws_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return original(client, operation, arguments)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", count)
+    send = SignedClient.call
+
+    def count_signed(client: SignedClient, operation: str, *arguments: Any) -> bytes:
+        calls[f"{client.service}:{operation}"] += 1
+        return send(client, operation, *arguments)
+
+    monkeypatch.setattr(SignedClient, "call", count_signed)
     return calls
 
 

@@ -8,20 +8,19 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ConnectTimeoutError
 from millrace.aws.clients import registry
-from millrace.aws.serving_source import AwsModelSource
+from millrace.aws.serving_source import AwsModelSource, aws_model_source
 from millrace.captures.records import expand_line, find_request
 from millrace.entities import Cause, KeyScope, LedgerEntry, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
     ModelNotFoundError,
-    ServiceUnavailableError,
     VersionNotFoundError,
 )
 from millrace.layout import version_key
@@ -730,7 +729,7 @@ def test_a_scoped_key_gets_explanations_of_its_models_alone(handler):
 
 # -- the source --------------------------------------------------------------------------------------------------------
 def model_source() -> AwsModelSource:
-    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE_NAME, BUCKET)
+    return aws_model_source(TABLE_NAME, BUCKET)
 
 
 def test_the_source_reads_what_the_registry_writes(handler):
@@ -772,19 +771,6 @@ def test_a_throttled_table_is_503_at_first_and_later_served_by_the_version_that_
     assert (status, reply["model_version"]) == (200, 1)
 
 
-def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
-    class Broken:
-        def get_object(self, **_: Any) -> dict[str, Any]:
-            return {"Body": self}
-
-        def read(self) -> bytes:
-            raise ConnectTimeoutError(endpoint_url="https://s3")
-
-    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE_NAME, BUCKET)
-    with pytest.raises(ServiceUnavailableError):
-        source.artifact("churn", 1, "model.onnx")
-
-
 # -- what a prediction does not need -----------------------------------------------------------------------------------
 IMPORT_AND_LIST = """
 import importlib.util, json, sys
@@ -811,7 +797,9 @@ def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
         "pyarrow",
         "aws_xray_sdk",
         "boto3",
-        "botocore",  # on Lambda it is imported as well, where the processor is whole
+        "botocore",
+        "http.client",  # on Lambda it is imported as well, where the processor is whole
+        "millrace.settings",
         "aws_lambda_powertools",
         "millrace.serving.explain",
         "millrace.ports",
@@ -826,3 +814,31 @@ def test_a_snapshot_holds_no_client_no_setting_and_no_identifier(monkeypatch):
     assert "millrace.aws.serving_source" in sys.modules
     assert module["_endpoint"].cache_info().currsize == 0
     assert load_settings.cache_info().currsize == 0
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What Lambda's runtime calls before it takes a snapshot."""
+    registered: list[Callable[[], None]] = []
+    runtime = SimpleNamespace(register_before_snapshot=registered.append)
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", runtime)
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    return registered
+
+
+def test_a_process_from_a_snapshot_reads_the_alias_alone(handler, hooks, aws_calls, monkeypatch):
+    monkeypatch.setenv("PRELOADED_MODELS", "churn, nobody")
+    snapshotted = load_handler("predict")
+    (prepare,) = hooks
+    prepare()
+    module = snapshotted.__globals__
+    assert module["_endpoint"].cache_info().currsize == load_settings.cache_info().currsize == 0
+    aws_calls.clear()
+    assert ask(snapshotted, sample("valid_records"))[0] == 200
+    assert set(aws_calls) == {"dynamodb:GetItem"}
+
+
+def test_a_snapshot_of_no_model_serves_too(handler, hooks):
+    snapshotted = load_handler("predict")
+    hooks[0]()
+    assert ask(snapshotted, sample("valid_records"))[0] == 200

@@ -1,8 +1,8 @@
 """Which AWS actions a handler can ask for, read from the sources.
 
 A handler builds adapters with the factories of :mod:`millrace.aws.clients`; what it imports calls methods of the ports
-that they implement, on names annotated with the port; each method of an adapter calls boto3. The modules that a
-handler imports are an upper bound of the code that it runs.
+that they implement, on names annotated with the port; each method of an adapter calls boto3 (those of serving, clients
+with the same methods). The modules that a handler imports are an upper bound of the code that it runs.
 """
 
 import ast

@@ -40,7 +40,9 @@ PREDICTIONS = (
 )
 FEEDBACK = r"POST /models/[^/]+/feedback"
 STATE = r"GET /|GET /(ping|health|version|v2|v2/health/\w+)"
-READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys|aliases)(/verification)?|GET /(cost|dora|overview)"
+READS = (
+    r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys|aliases)(/verification)?|GET /(cost|dora|overview)"
+)
 MLFLOW = r"(GET|POST|PATCH|DELETE) /mlflow(/.*)?"
 #: The requests that each may send, as one pattern over "METHOD /path".
 REQUESTS = {

@@ -47,7 +47,7 @@ def changed_value(name):
     allowed = parameter.get("AllowedValues")
     if allowed:
         return str(next(value for value in allowed if value != parameter["Default"]))
-    return str(int(parameter["Default"]) + 1)
+    return str(int(parameter["Default"]) + 1) if parameter["Default"] else "another"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from botocore.config import Config
 from millrace_cli.errors import CliError
 from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time
 from millrace_cli.local.project import LOCAL_REGION, LocalState
-from millrace_cli.local.tls import make_certificates
 
 DEFAULT_PORT = 4566
 ADMINISTRATOR = "millrace-local"
@@ -112,6 +111,8 @@ def start_ministack(
     CliError
         When it exits or does not become ready; has the end of its log.
     """
+    from millrace_cli.local.tls import make_certificates  # noqa: PLC0415 - a tenth of the start of any command
+
     certificates = make_certificates(local_dir, datetime.now(UTC))
     workers = workers_dir(local_dir)
     workers.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from millrace_cli.errors import CliError
 from millrace_cli.local import deploy as sam
 from millrace_cli.local import ministack
+from millrace_cli.local.certificate_paths import CertificatePaths
 from millrace_cli.local.kept import KeptState, resume
 from millrace_cli.local.process import is_running, list_processes, save_and_stop, stop_processes
 from millrace_cli.local.project import LocalState, Project, read_state, state_path, write_state
-from millrace_cli.local.tls import CertificatePaths
 
 #: Seconds that MiniStack may take to save its state at its end.
 _SAVE_SECONDS = 60.0

@@ -5,7 +5,6 @@ Each start creates an authority that signs one certificate for 127.0.0.1; the au
 
 import ipaddress
 import os
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,31 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from millrace_cli.local.certificate_paths import CertificatePaths
+
 _VALID = timedelta(days=365)
 _CLOCK_TOLERANCE = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificatePaths:
-    """Paths of the certificates.
-
-    Parameters
-    ----------
-    authority : Path
-        Certificate authority that clients must trust.
-    certificate, key : Path
-        The server's certificate and its private key.
-    """
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-    @classmethod
-    def under(cls, local_dir: Path) -> "CertificatePaths":
-        """Return the paths for the local stack in ``local_dir``."""
-        folder = local_dir / "tls"
-        return cls(folder / "authority.pem", folder / "server.pem", folder / "server.key")
 
 
 def make_certificates(local_dir: Path, now: datetime) -> CertificatePaths:

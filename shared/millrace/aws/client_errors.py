@@ -1,15 +1,4 @@
-"""Conversion of botocore's errors to ours: by code, never by the text of a message.
-
-=====================================================  ==================================
-error of AWS                                           error of Millrace
-=====================================================  ==================================
-throttling, 5xx, timeouts, no connection               ``ServiceUnavailableError``
-access denied, no such table, bucket, state machine    ``ConfigurationError``
-anything else                                          passes through: a fault of ours
-=====================================================  ==================================
-
-A code with a meaning to one adapter (a condition that failed, an object that is gone) is handled there.
-"""
+"""Conversion of botocore's errors to ours, as :mod:`millrace.aws.error_codes` says."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,42 +6,8 @@ from contextlib import contextmanager
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotocoreConnectionError
 
-from millrace.errors import ConfigurationError, ServiceUnavailableError
-
-_UNAVAILABLE = frozenset(
-    {
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
-_MISCONFIGURED = frozenset(
-    {
-        "403",
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidArn",
-        "NoSuchBucket",
-        "ResourceNotFoundException",
-        "StateMachineDoesNotExist",
-        "UnrecognizedClientException",
-    }
-)
-_SERVER_ERROR = 500
+from millrace.aws.error_codes import find_error
+from millrace.errors import ServiceUnavailableError
 
 
 def error_code(error: ClientError) -> str:
@@ -78,10 +33,8 @@ def aws_errors(service: str) -> Iterator[None]:
     except ClientError as error:
         code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _UNAVAILABLE or status >= _SERVER_ERROR:
-            raise ServiceUnavailableError(f"{service} is busy ({code}) in {error.operation_name}") from error
-        if code in _MISCONFIGURED:
-            raise ConfigurationError(f"{service} refused {error.operation_name} ({code})") from error
+        if (found := find_error(service, error.operation_name, code, status)) is not None:
+            raise found from error
         raise
     except (HTTPClientError, BotocoreConnectionError) as error:
         raise ServiceUnavailableError(f"{service} cannot be reached ({type(error).__name__})") from error

@@ -3,35 +3,22 @@
 The scopes of API keys are items beside them.
 
 Reads the items of :mod:`millrace.registry.items` without importing it, because a prediction needs neither
-pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer
-manager besides.
+pydantic nor any other entity; and with requests that are signed here, because botocore's clients would be most of a
+cold start.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import ClientError
-
-from millrace.aws.client_errors import aws_errors, error_code
+from millrace.aws.credentials import CredentialSource
+from millrace.aws.signed_client import AwsResponseError, BucketReader, DynamoDbReader, tls_context
+from millrace.aws.signed_requests import AwsSettings
+from millrace.environment import load_settings, read_settings
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from millrace.layout import version_key
 from millrace.names import CHAMPION
 from millrace.routing import AliasPointer
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_s3 import S3Client
-
-#: A caller is waiting: a pointer that does not come within seconds does not come.
-_CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=5,
-    retries={"mode": "standard", "total_max_attempts": 3},
-    user_agent_extra="millrace",
-)
 
 #: Versions below a damaged champion among which an earlier one is searched.
 _EARLIER_VERSIONS = 20
@@ -43,17 +30,16 @@ class AwsModelSource:
 
     Parameters
     ----------
-    dynamodb, s3 : low-level clients
-        Of botocore or boto3.
-    table_name, bucket_name : str
-        The registry's table and the bucket of models.
+    dynamodb, s3 : clients
+        Of DynamoDB, and of the bucket of models.
+    table_name : str
+        The registry's table.
     """
 
-    def __init__(self, dynamodb: "DynamoDBClient", s3: "S3Client", table_name: str, bucket_name: str) -> None:
+    def __init__(self, dynamodb: DynamoDbReader, s3: BucketReader, table_name: str) -> None:
         self._dynamodb = dynamodb
         self._s3 = s3
         self._table_name = table_name
-        self._bucket_name = bucket_name
 
     def read_alias(self, model: str, alias: str) -> AliasPointer:
         """Return what ``alias`` points to; raises ``ModelNotFoundError`` when there is nothing."""
@@ -80,14 +66,12 @@ class AwsModelSource:
 
     def artifact(self, model: str, version: int, name: str) -> bytes:
         """Return an artifact's bytes; raises ``ArtifactNotFoundError``."""
-        key = version_key(model, version, name)
-        with aws_errors("S3"):
-            try:
-                return self._s3.get_object(Bucket=self._bucket_name, Key=key)["Body"].read()
-            except ClientError as error:
-                if error_code(error) in _NO_SUCH_OBJECT:
-                    raise ArtifactNotFoundError(f"{name} of {model} version {version} is gone") from error
-                raise
+        try:
+            return self._s3.get_object(version_key(model, version, name))
+        except AwsResponseError as error:
+            if error.code in _NO_SUCH_OBJECT:
+                raise ArtifactNotFoundError(f"{name} of {model} version {version} is gone") from error
+            raise
 
     def earlier_champions(self, model: str, version: int) -> Iterator[int]:
         """Yield the lower versions that were promoted and are not retired, the nearest first; only a few."""
@@ -102,19 +86,22 @@ class AwsModelSource:
         return None if item is None else [str(name) for name in json.loads(item["models"]["S"])]
 
     def _item(self, partition: str, sort_key: str, *attributes: str) -> dict[str, Any] | None:
-        with aws_errors("DynamoDB"):
-            found = self._dynamodb.get_item(
-                TableName=self._table_name,
-                Key={"pk": {"S": partition}, "sk": {"S": sort_key}},
-                ProjectionExpression=", ".join(f"#{attribute}" for attribute in attributes),
-                ExpressionAttributeNames={f"#{attribute}": attribute for attribute in attributes},
-            )
-        return found.get("Item")
+        return self._dynamodb.get_item(
+            TableName=self._table_name,
+            Key={"pk": {"S": partition}, "sk": {"S": sort_key}},
+            ProjectionExpression=", ".join(f"#{attribute}" for attribute in attributes),
+            ExpressionAttributeNames={f"#{attribute}": attribute for attribute in attributes},
+        )
 
 
 def aws_model_source(table_name: str, bucket_name: str) -> AwsModelSource:
-    """Build the clients, and the source on them."""
-    session = botocore.session.get_session()
-    dynamodb = cast("DynamoDBClient", session.create_client("dynamodb", config=_CONFIG))
-    s3 = cast("S3Client", session.create_client("s3", config=_CONFIG))
-    return AwsModelSource(dynamodb, s3, table_name, bucket_name)
+    """Build the clients, and the source on them; no connection is made yet."""
+    settings = load_settings(AwsSettings)
+    credentials = CredentialSource(settings)
+    dynamodb, s3 = DynamoDbReader(settings, credentials), BucketReader(bucket_name, settings, credentials)
+    return AwsModelSource(dynamodb, s3, table_name)
+
+
+def prepare_tls() -> None:
+    """Read the certificates of authorities, which takes longer than a prediction, while the processor is whole."""
+    tls_context(read_settings(AwsSettings).aws_ca_bundle)

@@ -11,9 +11,10 @@ be long out of date; then, once, a request waits briefly for the thread before i
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
@@ -75,7 +76,8 @@ class ModelCache:
     """Keeps the ``capacity`` most recently used models.
 
     Two reads of one alias are at least ``refresh_seconds`` apart on the monotonic ``clock``; ``start`` runs a refresh
-    beside the requests.
+    beside the requests. ``preloaded`` has versions, by model and number, that need not be read when an alias names
+    them: a version never changes.
     """
 
     def __init__(
@@ -85,12 +87,15 @@ class ModelCache:
         clock: Callable[[], float],
         capacity: int = 8,
         start: Callable[[Callable[[], None]], None] = start_thread,
+        *,
+        preloaded: Mapping[tuple[str, int], LoadedModel] = MappingProxyType({}),
     ) -> None:
         self._source = source
         self._refresh_seconds = refresh_seconds
         self._clock = clock
         self._capacity = capacity
         self._start = start
+        self._preloaded = preloaded
         self._lock = threading.Lock()
         self._first_load = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -132,6 +137,17 @@ class ModelCache:
         if entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds:
             entry.refreshed.wait(STALE_WAIT_SECONDS)
         return entry
+
+    def preload(self, models: Iterable[str]) -> dict[tuple[str, int], LoadedModel]:
+        """Load the champions of ``models`` before any request; one that cannot be loaded is left out, with an event."""
+        for model in models:
+            try:
+                self.get(model)
+            except Exception as error:  # noqa: BLE001 - requests for it load it, or say why not
+                self._events.append(CacheEvent("refresh_failed", model, CHAMPION, 0, f"not preloaded: {error}"))
+        with self._lock:
+            loaded = [(key[0], entry.loaded) for key, entry in self._entries.items()]
+        return {(model, each.version): each for model, each in loaded if each.instead_of is None}
 
     def knows(self, model: str) -> bool:
         """Return whether the source has named a version of the model before: then the name is not made up."""
@@ -200,7 +216,10 @@ class ModelCache:
     def _load(self, model: str, version: str, number: int) -> LoadedModel:
         """Load a version, unless it is already served under another alias or its number."""
         try:
-            loaded = self._served(model).get(number) or load_version(self._source, model, number)
+            loaded = self._served(model).get(number)
+            if loaded is None and not _is_number(version):  # a number may be that of a version that was retired since
+                loaded = self._preloaded.get((model, number))
+            loaded = loaded or load_version(self._source, model, number)
         except _DAMAGE as error:
             if version != CHAMPION:
                 raise

@@ -322,3 +322,37 @@ def test_a_version_that_is_not_there_is_not_found_and_not_kept(cache):
     for _ in range(2):
         with pytest.raises(VersionNotFoundError):
             cache.get("churn", "2")
+
+
+# -- versions that a snapshot holds ------------------------------------------------------------------------------------
+def test_a_preloaded_version_is_served_without_a_read_of_its_artifacts(source, clock, monkeypatch):
+    preloaded = ModelCache(source, REFRESH_SECONDS, clock).preload(["churn"])
+    assert [*preloaded] == [("churn", 1)]
+    monkeypatch.setattr(source, "artifact", None)
+    restored = ModelCache(source, REFRESH_SECONDS, clock, preloaded=preloaded)
+    assert restored.get("churn") is preloaded["churn", 1]
+
+
+def test_the_alias_decides_and_not_the_snapshot(source, clock):
+    preloaded = ModelCache(source, REFRESH_SECONDS, clock).preload(["churn"])
+    source.register("churn", 2, artifacts())
+    assert ModelCache(source, REFRESH_SECONDS, clock, preloaded=preloaded).get("churn").version == 2
+
+
+def test_a_preloaded_version_that_was_retired_is_not_served_by_its_number(source, clock, monkeypatch):
+    preloaded = ModelCache(source, REFRESH_SECONDS, clock).preload(["churn"])
+
+    def refuse(model: str, version: int) -> str:
+        raise VersionNotFoundError("retired")
+
+    monkeypatch.setattr(source, "manifest_sha256", refuse)
+    restored = ModelCache(source, REFRESH_SECONDS, clock, preloaded=preloaded)
+    with pytest.raises(VersionNotFoundError):
+        restored.get("churn", "1")
+
+
+def test_a_model_that_cannot_be_preloaded_is_left_out_and_said(source, clock):
+    models = ModelCache(source, REFRESH_SECONDS, clock)
+    assert [*models.preload(["nobody", "churn"])] == [("churn", 1)]
+    (event,) = models.take_events()
+    assert (event.kind, event.model) == ("refresh_failed", "nobody")
