@@ -11,10 +11,10 @@ from millrace.schema import Task
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
 RECORD_NAME = "trial.json"
-#: Targets and predictions of rows by the models of folds that were not fitted on them.
+#: Targets and predictions of rows by models that were not fitted on them: of every fold, or the validation rows.
 HELD_OUT_NAME = "held_out.npz"
 #: Fields that a record has from its trial.
-OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds", "calibrate")
+OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds", "calibrate", "refit_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,16 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     peak_memory_mb: float | None
     trained_at: datetime
     calibrate: bool = False
+    #: Trials whose recipe this one fits on training and validation rows; metrics and scaling are theirs, of rows that
+    #: their models have not seen.
+    refit_of: tuple[str, ...] = ()
+    iterations: int | None = None  # at which boosting stopped
     scaling: ScalingReport | None = None  # of classes, where the trial was to ``calibrate``
+
+    @property
+    def final_parameters(self) -> dict[str, Any]:
+        """The parameters of a fit on more rows, in which boosting no longer looks for the iteration to stop at."""
+        return dict(self.parameters)
 
     @property
     def trial(self) -> Trial:
