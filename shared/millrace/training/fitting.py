@@ -20,6 +20,15 @@ from millrace.metrics.catalogue import compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
+from millrace.training.early_stopping import (
+    STOPPING_SHARE,
+    best_iteration,
+    fixed,
+    losses_of,
+    stopping,
+    stops_early,
+    truncate,
+)
 from millrace.training.export import (
     MAX_PARITY_ROWS,
     append_scaling,
@@ -141,11 +150,13 @@ def fit_trial(
     """
     check_splits(train, validation)
     with threadpool_limits(MAX_THREADS):
-        pipeline, kinds = fit_pipeline(trial, schema, train)
+        out_of_fold, iterations = predict_folds(trial, schema, train, validation) if trial.folds > 1 else (None, None)
+        if iterations is None and stops_early(trial.parameters):
+            iterations = find_iterations(trial, schema, train)
+        pipeline, kinds = fit_pipeline(trial, schema, train, iterations)
         most = MAX_PARITY_ROWS if is_last else MAX_TRIAL_PARITY_ROWS
         onnx_bytes, onnx_model, parity = export_checked(pipeline, schema, train, validation, most)
         predictions = onnx_model.run(validation.features)
-        out_of_fold = predict_folds(trial, schema, train, validation) if trial.folds > 1 else None
         held = out_of_fold or _by_folds(trial, schema, validation, predictions)
         scaling = None
         if trial.calibrate and schema.task != "regression":
@@ -167,6 +178,7 @@ def fit_trial(
         held.dump(),
         scaling,
         bytes(skops.io.dumps(pipeline)) if is_last else None,
+        iterations,
     )
 
 
@@ -215,17 +227,47 @@ def join_splits(train: PreparedSplit, validation: PreparedSplit) -> PreparedSpli
     return PreparedSplit(FeatureMatrix(*matrices), target, row_ids)
 
 
-def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[ModelPipeline, tuple[str, ...]]:
-    """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised."""
+def fit_pipeline(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, iterations: int | None = None
+) -> tuple[ModelPipeline, tuple[str, ...]]:
+    """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised.
+
+    Boosting that stops early has ``iterations``, or finds them first.
+    """
+    if iterations is None and stops_early(trial.parameters):
+        iterations = find_iterations(trial, schema, train)
+    return _fit(trial, schema, fixed(trial.parameters, iterations), train)
+
+
+def find_iterations(trial: Trial, schema: TableSchema, train: PreparedSplit) -> int:
+    """Return the iterations that boosting needs, by a part of the training rows that it is not fitted on."""
+    fold_of = assign_folds(train.row_ids, _classes(schema, train), STOPPING_SHARE, trial.seed)
+    inside = fold_of != 0
+    if schema.task != "regression":
+        inside |= ~np.isin(train.target, train.target[inside])  # a class of one row is fitted on
+    if inside.all():
+        return int(trial.parameters["max_iter"])
+    pipeline, _ = _fit(trial, schema, stopping(trial.parameters), train.take(inside), train.take(~inside))
+    return best_iteration([losses_of(pipeline[-1])])
+
+
+def _fit(
+    trial: Trial,
+    schema: TableSchema,
+    parameters: Mapping[str, Any],
+    train: PreparedSplit,
+    stop: PreparedSplit | None = None,
+) -> tuple[ModelPipeline, tuple[str, ...]]:
     if schema.task != "regression":
         missing = len(schema.classes) - len(np.unique(train.target))
         if missing:
             raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
     candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed, _plain_numbers(schema))
+    pipeline = candidate.build(schema.task, train.features, parameters, trial.seed, _plain_numbers(schema))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pipeline.fit(FeatureTable(train.features), train.target)
+        beside = (FeatureTable(stop.features), stop.target) if stop else None
+        pipeline.fit(FeatureTable(train.features), train.target, beside)
     return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
 
 
@@ -237,8 +279,13 @@ def _plain_numbers(schema: TableSchema) -> list[int]:
     return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 
-def predict_folds(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> HeldOutRows:
+def predict_folds(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
+) -> tuple[HeldOutRows, int | None]:
     """Return the training and validation rows, each predicted by a model fitted on the other folds.
+
+    Boosting that stops early has as many iterations as the other folds need; all of them together give the number for
+    a fit of more rows, which is None for other trials.
 
     The estimators predict, not their ONNX forms: a trial is exported and compared once. Every trial of a run has the
     same folds.
@@ -247,10 +294,18 @@ def predict_folds(trial: Trial, schema: TableSchema, train: PreparedSplit, valid
     fold_of = assign_folds(rows.row_ids, _classes(schema, rows), trial.folds, trial.seed)
     shape = (len(rows),) if schema.task == "regression" else (len(rows), len(schema.classes))
     predictions = np.empty(shape, dtype=np.float64)
+    is_stopping = stops_early(trial.parameters)
+    parameters = (stopping if is_stopping else dict)(trial.parameters)
+    pipelines = []
     for fold in range(trial.folds):
-        pipeline, _ = fit_pipeline(trial, schema, rows.take(fold_of != fold))
+        inside, outside = rows.take(fold_of != fold), rows.take(fold_of == fold)
+        pipelines.append(_fit(trial, schema, parameters, inside, outside if is_stopping else None)[0])
+    curves = [losses_of(pipeline[-1]) for pipeline in pipelines] if is_stopping else []
+    for fold, pipeline in enumerate(pipelines):
+        if is_stopping:
+            truncate(pipeline[-1], best_iteration(curves[:fold] + curves[fold + 1 :]))
         predictions[fold_of == fold] = predict_estimator(pipeline, rows.take(fold_of == fold).features, schema.task)
-    return HeldOutRows(rows.target, predictions, fold_of)
+    return HeldOutRows(rows.target, predictions, fold_of), best_iteration(curves) if is_stopping else None
 
 
 def measure_folds(schema: TableSchema, rows: HeldOutRows) -> tuple[Mapping[str, float], ...]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from millrace.documents import Document, Record
 from millrace.entities import Trial
 from millrace.schema import Task
+from millrace.training.early_stopping import fixed
 
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
@@ -103,7 +104,7 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     @property
     def final_parameters(self) -> dict[str, Any]:
         """The parameters of a fit on more rows, in which boosting no longer looks for the iteration to stop at."""
-        return dict(self.parameters)
+        return fixed(self.parameters, self.iterations)
 
     @property
     def trial(self) -> Trial:

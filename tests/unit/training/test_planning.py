@@ -46,7 +46,7 @@ def test_the_first_trial_of_every_candidate_then_drawn_ones(task):
     assert [trial.trial_id for trial in trials] == first + second + drawn
     assert {trial.status for trial in trials} == {"planned"}
     assert {trial.seed for trial in trials} == {7}
-    assert [trials[position].parameters["max_iter"] for position in (2, 7)] == [100, 150]
+    assert [trials[position].parameters["min_samples_leaf"] for position in (2, 7)] == [20, 5]
     assert trials[9].parameters != trials[2].parameters
     assert trials[9].parameters["early_stopping"] is False
     assert world.run.stage == "training"
