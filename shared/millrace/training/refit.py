@@ -28,7 +28,7 @@ from millrace.training.trial_record import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class WinningTrial:
     """The record of a trial that won its search, and its held-out predictions."""
 
     record: TrialRecord
@@ -36,7 +36,7 @@ class Winner:
 
 
 def refit_winner(
-    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit, winner: Winner
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit, winner: WinningTrial
 ) -> FittedTrial:
     """Fit a winner's recipe on training and validation rows, export it, compare both forms and append its calibration.
 

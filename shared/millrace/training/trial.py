@@ -35,7 +35,7 @@ from millrace.serving.model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
-from millrace.training.refit import Winner, refit_winner
+from millrace.training.refit import WinningTrial, refit_winner
 from millrace.training.search_plan import SearchPlan
 from millrace.training.trial_record import HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
@@ -106,13 +106,13 @@ def train_trial(
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
 
 
-def _read_winner(trial: Trial, model_store: ObjectStore) -> Winner:
+def _read_winner(trial: Trial, model_store: ObjectStore) -> WinningTrial:
     """Read what a refit needs of the trial that it refits."""
     (won,) = trial.refit_of
     record, held_out = (
         model_store.get(trial_key(trial.model, trial.run_id, won, name)) for name in (RECORD_NAME, HELD_OUT_NAME)
     )
-    return Winner(TrialRecord.read(record), held_out)
+    return WinningTrial(TrialRecord.read(record), held_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ def reproduce_trial(
     data = load_trial_data(record.trial, schema, bodies)
     if record.refit_of:
         # What the winner's folds gave is in the record: its parameters, iterations and calibration.
-        fitted = refit_winner(record.trial, schema, data.train, data.validation, Winner(record, b""))
+        fitted = refit_winner(record.trial, schema, data.train, data.validation, WinningTrial(record, b""))
     else:
         fitted = fit_trial(record.trial, schema, data.train, data.validation, is_last=False)
     now, then = library_versions(), record.libraries

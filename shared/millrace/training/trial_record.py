@@ -103,7 +103,7 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
 
     @property
     def final_parameters(self) -> dict[str, Any]:
-        """The parameters of a fit on more rows, in which boosting no longer looks for the iteration to stop at."""
+        """The parameters of a fit on more rows, with a fixed number of iterations where boosting stopped early."""
         return fixed(self.parameters, self.iterations)
 
     @property

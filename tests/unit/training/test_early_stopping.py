@@ -109,9 +109,9 @@ def test_a_class_of_one_row_is_fitted_on():
 
 
 def test_a_spec_bounds_the_iterations():
-    parameters = {"hist_gradient_boosting": {"max_iter": {"values": [7]}}}
+    parameters = {"hist_gradient_boosting": {"max_iter": {"values": [12]}}}
     world, trial = planned(parameters=parameters)
-    assert trial.parameters["max_iter"] == 7
+    assert trial.parameters["max_iter"] == 12
     outcome = world.train_all()[0]
     record = json.loads(world.model_store.get(trial_key(MODEL, RUN_ID, outcome.trial_id, "trial.json")))
-    assert record["iterations"] <= 7
+    assert record["iterations"] <= 12
