@@ -61,7 +61,7 @@ class Assumptions:
     queue_pollers: int = 5
     polls_a_minute: int = 3
     #: Calls of a training run beside its trials, and of each trial.
-    run_writes: int = 30
+    run_writes: int = 53  # 23 of them are the export of the version
     trial_writes: int = 3
     run_item_writes: int = 64  # in a transaction each item takes two units
     trial_item_writes: int = 5
