@@ -55,7 +55,7 @@ class TrainingRun:
         world = cls()
         # As many trials as there are candidates, without folds: tests of what comes after do not need a search.
         few = len(spec.get("candidates") or ("baseline", "a linear model", "boosting"))
-        spec.setdefault("training", {"trials": few, "folds": 1})
+        spec.setdefault("training", {"trials": few, "folds": 1, "refit": "never"})
         spec.setdefault("evaluation", {"learning_curve": False})  # refits take longer than everything else here
         run = Run(MODEL, RUN_ID, ("c1",), cause, NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
         world.registry.claim_cause(
@@ -92,7 +92,17 @@ class TrainingRun:
         )
 
     def train_all(self) -> list[TrialOutcome]:
+        """Train the first round."""
         return [self.train(pointer) for pointer in self.plan().trials]
+
+    def search(self) -> list[TrialOutcome]:
+        """Train every round, that of the refit included, and return the outcomes of the last."""
+        plan = self.plan()
+        outcomes = [self.train(pointer) for pointer in plan.trials]
+        while not plan.last_round:
+            plan = self.plan(plan.round, outcomes)
+            outcomes = [self.train(pointer) for pointer in plan.trials]
+        return outcomes
 
     def evaluate(self, trials: Sequence[TrialOutcome], clock: TickingClock | None = None) -> EvaluationVerdict:
         return evaluate_run(

@@ -29,7 +29,7 @@ from millrace.metrics.functions import log_losses
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.fitting import fit_trial, load_held_out
+from millrace.training.fitting import HeldOutRows, fit_trial
 from real_tables import REAL_TABLES, RealTable, read_table
 from search import plan
 from sklearn.exceptions import ConvergenceWarning
@@ -56,10 +56,8 @@ def measure(table: RealTable, folder: Path, rows: int, trials: int, seed: int) -
         fitted = [(trial, fit_trial(trial, schema, train, validation)) for trial in planned]
     trial, best = min(fitted, key=lambda pair: metric.gain(0.0, pair[1].metrics[metric.name]))
     model = OnnxModel.load(best.onnx_bytes, schema)
-    outside = (validation.target, model.run(validation.features))
-    if best.held_out_bytes:
-        outside = load_held_out(best.held_out_bytes)
-    calibration = calibrate(schema, *outside, seed)
+    held_out = HeldOutRows.load(best.held_out_bytes)
+    calibration = calibrate(schema, held_out.target, held_out.predictions, seed)
     assert calibration is not None
     own = covered(calibration, model, holdout)
     result = {"table": table.name, "rows": rows, "seed": seed, "winner": trial.candidate, "trials": len(planned)}

@@ -37,9 +37,10 @@ def run_round(rows: int) -> tuple[float, float, int]:
     began = time.process_time()
     with threadpool_limits(1):
         for trial in trials:
-            fit_pipeline(trial, dataset.schema, train)
+            iterations = None
             if trial.folds > 1:
-                predict_folds(trial, dataset.schema, train, validation)
+                _, iterations = predict_folds(trial, dataset.schema, train, validation)
+            fit_pipeline(trial, dataset.schema, train, iterations)
     middle = time.process_time()
     for pointer in pointers:
         outcome = world.train(pointer)

@@ -78,6 +78,7 @@ def search_table(run: Document) -> Table | None:
         ("rows", _training_rows(search)),
         ("ranked by", f"{search['folds']} folds" if search["folds"] > 1 else "the validation split"),
         ("because", search["why_folds"]),
+        ("refit", "the winner, on training and validation rows" if search.get("refit") else _why_not_refitted(search)),
     ]
     if search.get("max_seconds") or search.get("max_cost_usd"):
         rows.append(
@@ -85,6 +86,10 @@ def search_table(run: Document) -> Table | None:
         )
     rows += [(f"excluded {name}", reason) for name, reason in (search.get("left_out") or {}).items()]
     return facts_table([(name, Text(str(value))) for name, value in rows], title="Search")
+
+
+def _why_not_refitted(search: Document) -> str:
+    return f"none: {search['why_not_refitted']}" if search.get("why_not_refitted") else "none"
 
 
 def _training_rows(search: Document) -> str:

@@ -248,6 +248,8 @@ class Trial:
     #: Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
     earlier_rounds: tuple[Mapping[str, Any], ...] = ()
     peak_memory_mb: float | None = None  # largest resident memory of its worker
+    #: The trials whose recipe it fits on training and validation rows, once they have won; empty for those of a search.
+    refit_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

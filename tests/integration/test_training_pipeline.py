@@ -94,7 +94,9 @@ def test_an_upload_becomes_a_served_prediction(application: Application, aws_cal
     body = run_of(application, "churn", result["run_id"])
     assert body["run"]["status"] == "succeeded"
     assert body["run"]["version"] == 1
-    assert [trial["status"] for trial in body["trials"]] == ["succeeded"] * 3
+    assert [trial["status"] for trial in body["trials"]] == ["succeeded"] * (3 + 1)
+    refit = body["trials"][-1]
+    assert body["evaluation"]["trial_id"] == refit["trial_id"] == f"04-{refit['candidate']}-refitted"
     assert body["evaluation"]["decision"] == "promote"
 
     body = {"dataframe_records": [features_of(row) for row in rows], "params": {"interval": 0.9}}
@@ -455,7 +457,7 @@ def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> No
 
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
     trials = run_of(application, "churn", result["run_id"])["trials"]
-    assert [trial["status"] for trial in trials] == ["failed", "succeeded", "succeeded"]
+    assert [trial["status"] for trial in trials] == ["failed", "succeeded", "succeeded", "succeeded"]  # the refit last
     assert "WorkerDiedError" in trials[0]["reason"]
 
 
@@ -468,11 +470,12 @@ def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
 
     rounds = [event["round"] for function, event in application.invocations if function == "train_candidate"]
-    assert [rounds.count(number) for number in (1, 2, 3)] == [6, 3, 3]
+    assert [rounds.count(number) for number in (1, 2, 3, 4)] == [6, 3, 3, 1]  # the refit last
     planning = [event for function, event in application.invocations if function == "plan_training"]
-    assert [event.get("finished_round", 0) for event in planning] == [0, 1, 2]
+    assert [event.get("finished_round", 0) for event in planning] == [0, 1, 2, 3]
     body = run_of(application, "churn", result["run_id"])
-    winner = next(trial for trial in body["trials"] if trial["trial_id"] == body["evaluation"]["trial_id"])
+    trials = {trial["trial_id"]: trial for trial in body["trials"]}
+    winner = trials[trials[body["evaluation"]["trial_id"]]["refit_of"][0]]
     assert [earlier["rows"] for earlier in winner["earlier_rounds"]] == body["run"]["summary"]["search"]["rounds"][:2]
     assert (winner["round"], winner["rows"]) == (3, None)
     assert {trial["status"] for trial in body["trials"]} == {"succeeded", "eliminated"}
@@ -529,7 +532,7 @@ def test_a_throttled_step_is_tried_again(application: Application) -> None:
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
-    assert len(calls) == 2
+    assert len(calls) == 3  # the refit is planned once
 
 
 def test_a_run_that_was_stopped_from_outside_is_recorded_and_released(application: Application) -> None:

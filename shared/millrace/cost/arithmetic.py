@@ -61,7 +61,7 @@ class Assumptions:
     queue_pollers: int = 5
     polls_a_minute: int = 3
     #: Calls of a training run beside its trials, and of each trial.
-    run_writes: int = 30
+    run_writes: int = 53  # 23 of them are the export of the version
     trial_writes: int = 3
     run_item_writes: int = 64  # in a transaction each item takes two units
     trial_item_writes: int = 5
@@ -280,6 +280,7 @@ class TrainingUsage:
         """
         plan: Mapping[str, Any] = run.summary.get("search") or {}
         lanes, rounds = int(plan.get("lanes") or 1), max(1, len(plan.get("rounds") or ()))
+        refits = sum(1 for trial in trials if trial.refit_of)  # a round of one lane, and of one more call to plan it
         seconds, fits = 0.0, 0
         for trial in trials:
             durations = [trial.duration_seconds, *(past.get("duration_seconds") for past in trial.earlier_rounds)]
@@ -293,8 +294,10 @@ class TrainingUsage:
             runs=1,
             fits=fits,
             gb_seconds=busy * int(plan.get("memory_mb") or memory_mb) / _MB_PER_GB,
-            invocations=_RUN_INVOCATIONS + fits if is_trained else _REJECTED_INVOCATIONS,
-            transitions=_RUN_STATES + rounds * (_ROUND_STATES + lanes) + fits if is_trained else _REJECTED_STATES,
+            invocations=_RUN_INVOCATIONS + refits + fits if is_trained else _REJECTED_INVOCATIONS,
+            transitions=_RUN_STATES + rounds * (_ROUND_STATES + lanes) + refits * (_ROUND_STATES + 1) + fits
+            if is_trained
+            else _REJECTED_STATES,
         )
 
 

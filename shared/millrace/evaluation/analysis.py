@@ -48,7 +48,8 @@ from millrace.metrics.confidence_intervals import OtherRows
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.trial_record import ScalingReport
+from millrace.training.fitting import HeldOutRows
+from millrace.training.trial_record import TrialRecord
 
 Array = npt.NDArray[Any]
 
@@ -85,9 +86,16 @@ class MeasuredWinner:
     measured: Measurement
     baseline: Measurement
     clock: Callable[[], float]
-    scaling: ScalingReport | None = None
-    #: Targets and predictions of the folds' rows; None for a winner that was ranked by the validation split alone.
-    held_out: tuple[Array, Array] | None = None
+    record: TrialRecord | None = None
+    #: Rows with predictions by models of its recipe that have not seen them; None of an older release's, without folds.
+    held_out: HeldOutRows | None = None
+
+    def predict_validation(self) -> Array:
+        """Return predictions of the validation rows by the winner, or where it has seen them by those it refits."""
+        rows = self.splits.validation
+        if self.record and self.record.refit_of and self.held_out:
+            return self.held_out.predictions[-len(rows) :]  # those of training come first, where there are folds
+        return self.model.run(rows.features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ class AnalyzedWinner:
 def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
     """Analyse the winner."""
     schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
-    validation = winner.model.run(winner.splits.validation.features)
+    validation = winner.predict_validation()
     threshold = _threshold(winner, validation)
     predicted, confusion, curves, errors = None, None, None, None
     if schema.task == "regression":
@@ -125,7 +133,9 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
         seconds=spec.evaluation.importance_seconds,
         clock=winner.clock,
     )
-    outside, predicted_outside = winner.held_out or (winner.splits.validation.target, validation)
+    outside, predicted_outside = winner.splits.validation.target, validation
+    if winner.held_out:
+        outside, predicted_outside = winner.held_out.target, winner.held_out.predictions
     others = None if count_non_finite(predicted_outside) else (outside, predicted_outside)
     slices, evidence = _slices(winner, validation, importance, others)
     fit = _fit(winner, validation)
@@ -241,9 +251,10 @@ def _probability_calibration(
     winner: MeasuredWinner, curves: results.Curves | None
 ) -> results.ProbabilityCalibration | None:
     """Return what the trial records of its calibration, with its effect on the holdout."""
-    scaling, schema, holdout = winner.scaling, winner.schema, winner.splits.holdout
-    if scaling is None:
+    schema, holdout = winner.schema, winner.splits.holdout
+    if winner.record is None or winner.record.scaling is None:
         return None
+    scaling = winner.record.scaling
     raw, effect = winner.model.run_raw(holdout.features), None
     if raw is not None and curves is not None:
         log_losses = LOG_LOSS.row_loss
@@ -278,7 +289,7 @@ def _prediction_intervals(winner: MeasuredWinner, calibration: ConformalCalibrat
     )
     return measure_coverage(
         calibration,
-        "out_of_fold" if winner.held_out else "validation",
+        "out_of_fold" if winner.trial.folds > 1 else "validation",
         holdout.target,
         winner.predictions,
         parts,

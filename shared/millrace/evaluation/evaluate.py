@@ -31,7 +31,7 @@ from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.fitting import load_held_out
+from millrace.training.fitting import HeldOutRows
 from millrace.training.planning import load_prepared_schema, rank_key, read_manifest, reconcile_trials
 from millrace.training.trial_record import HELD_OUT_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
 
@@ -104,7 +104,8 @@ def evaluate_run(
 def _rank(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
     """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler."""
     succeeded = [trial for trial in trials if trial.status == "succeeded"]
-    succeeded.sort(key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
+    # The refit of the best has its metrics, and comes before it.
+    succeeded.sort(key=lambda trial: (not trial.refit_of, rank_key(trial.trial_id, trial.metrics, metric)))
     others = [trial for trial in trials if trial.status != "succeeded"]
     return [
         LeaderboardEntry(
@@ -145,7 +146,9 @@ class _Evaluator:
         splits = self._load_splits(trial)
         target, rows = splits.holdout.target, len(splits.holdout)
         onnx_bytes, record = self._load_model(trial)
-        held_out = HELD_OUT_NAME in trial.artifacts and load_held_out(self._read_artifact(trial, HELD_OUT_NAME))
+        held_out = None
+        if HELD_OUT_NAME in trial.artifacts:
+            held_out = HeldOutRows.load(self._read_artifact(trial, HELD_OUT_NAME))
         model = OnnxModel.load(onnx_bytes, schema)
         predictions = model.run(splits.holdout.features)
         non_finite = count_non_finite(predictions)
@@ -196,8 +199,8 @@ class _Evaluator:
                     measured,
                     baseline,
                     self.clock,
-                    record.scaling,
-                    held_out or None,
+                    record,
+                    held_out,
                 )
             )
             columns = splits.group_columns

@@ -55,7 +55,9 @@ PROFILE = "prediction_profile.json"
 BACKGROUND = "background.npz"
 
 #: Copied from the winning trial.
-_TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
+_TRIAL_ARTIFACTS = (MODEL, "trial.json")
+#: Of what was to be registered from the start; not of a winner whose refit failed.
+_ESTIMATOR = "estimator.skops"
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
@@ -230,7 +232,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     An artifact must have the hash that the trial recorded: the gate measured those very bytes.
     """
     run, trial = winner.run, winner.trial
-    for name in _TRIAL_ARTIFACTS:
+    of_trial = (*_TRIAL_ARTIFACTS, *({_ESTIMATOR} & trial.artifacts.keys()))
+    for name in of_trial:
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     chosen = winner.evaluation.threshold
@@ -240,9 +243,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     documents = {SIGNATURE: signature.write(), **winner.documents}
     for name, body in documents.items():
         _put(model_store, version, name, body)
-    stored = {
-        name: model_store.get(version_key(run.model, version.version, name)) for name in (*_TRIAL_ARTIFACTS, *documents)
-    }
+    stored = {name: model_store.get(version_key(run.model, version.version, name)) for name in (*of_trial, *documents)}
     for name in {MODEL, *trial.artifacts} & stored.keys():
         if Artifact.of(stored[name]).sha256 != trial.artifacts.get(name):
             raise ArtifactIntegrityError(f"{name} of trial {trial.trial_id} is not what the trial recorded")

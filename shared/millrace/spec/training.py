@@ -56,6 +56,8 @@ class TrainingSpec(SpecPart):
     max_rows: Annotated[int, Field(ge=10)] | None = None
     #: Whether probabilities are calibrated where cross-validation shows that it pays.
     calibrate: Literal["auto", "never"] = "auto"
+    #: Whether the winner is fitted again, on training and validation rows.
+    refit: Literal["auto", "never"] = "auto"
     #: Ranges that override the search space's own, by candidate and parameter.
     parameters: dict[str, dict[str, ParameterRange]] = Field(default_factory=dict)
 

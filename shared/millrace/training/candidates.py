@@ -137,13 +137,21 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
         """Return whether the target was."""
         return self.scale != 1.0 or self.centre != 0.0
 
-    def fit(self, rows: FeatureTable, target: npt.NDArray[Any]) -> Self:
-        """Fit both steps."""
+    def fit(
+        self, rows: FeatureTable, target: npt.NDArray[Any], stop: tuple[FeatureTable, npt.NDArray[Any]] | None = None
+    ) -> Self:
+        """Fit both steps; boosting that stops early, by the rows and targets of ``stop``."""
         centre = float32_centre(target) if is_regressor(self[-1]) else None
         if centre is not None:
             self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
             target = (target - self.centre) / self.scale
-        super().fit(rows, target)
+        if stop is None:
+            super().fit(rows, target)
+        else:
+            encoded, stop_target = self[0].fit_transform(rows, target), stop[1]
+            if self.is_centred:
+                stop_target = (stop_target - self.centre) / self.scale
+            self[-1].fit(encoded, target, X_val=self[0].transform(stop[0]), y_val=stop_target)
         average_unseen(self, rows.features, target, self.plain_numbers)
         return self
 

@@ -37,6 +37,7 @@ from millrace.training.candidates import (
 )
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.probability_scaling import SMALLEST_PROBABILITY, ProbabilityScaling
+from millrace.training.tree_export import round_down, wrap_trees
 from millrace.training.trial_record import ParityReport
 
 _ROW_AXIS = np.array([1], dtype=np.int64)
@@ -150,18 +151,19 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
         inputs.append((NUMBERS_INPUT, FloatTensorType([None, features.numbers.shape[1]])))
     if features.strings.shape[1]:
         inputs.append((STRINGS_INPUT, StringTensorType([None, features.strings.shape[1]])))
+    round_thresholds_down(pipeline[-1])
+    seen = Pipeline([*pipeline.steps[:-1], (pipeline.steps[-1][0], wrap_trees(pipeline[-1]))])
     if task == "regression":
         options, outputs = None, [(VALUE_OUTPUT, FloatTensorType([None, 1]))]
     else:
-        options = {id(pipeline[-1]): {"zipmap": False}}
+        options = {id(seen[-1]): {"zipmap": False}}
         outputs = [
             (LABEL_OUTPUT, Int64TensorType([None])),
             (PROBABILITIES_OUTPUT, FloatTensorType([None, len(pipeline[-1].classes_)])),
         ]
-    round_thresholds_down(pipeline[-1])
     try:
         model = convert_sklearn(
-            pipeline,
+            seen,
             name="millrace",  # the default is a random name, which would make every artifact unique
             initial_types=inputs,
             final_types=outputs,
@@ -228,9 +230,11 @@ def append_scaling(onnx_bytes: bytes, scaling: ProbabilityScaling) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def check_scaling(scaling: ProbabilityScaling, raw: OnnxModel, scaled: OnnxModel, features: FeatureMatrix) -> None:
+def check_scaling(
+    scaling: ProbabilityScaling, raw: OnnxModel, scaled: OnnxModel, features: FeatureMatrix, most: int = MAX_PARITY_ROWS
+) -> None:
     """Compare the graph with the calibration's formula, on rows and perturbed copies; ``ModelExportError``."""
-    rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
+    rows = perturbed(features.take(np.arange(min(len(features), most))))
     difference = float(np.abs(scaled.run(rows) - scaling.apply(raw.run(rows))).max(initial=0.0))
     if not difference <= PROBABILITY_TOLERANCE:
         raise ModelExportError(f"the calibrated ONNX model differs from its formula by up to {difference:.2g}")
@@ -245,11 +249,7 @@ def round_thresholds_down(estimator: Any) -> None:
     """
     for iteration in getattr(estimator, "_predictors", ()):
         for tree in iteration:
-            exact = tree.nodes["num_threshold"]
-            with np.errstate(over="ignore"):
-                nearest = exact.astype(np.float32)
-            below = np.nextafter(nearest, np.float32(-np.inf))
-            tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
+            tree.nodes["num_threshold"] = round_down(tree.nodes["num_threshold"])
 
 
 def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> npt.NDArray[Any]:
@@ -258,14 +258,16 @@ def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -
     return np.asarray(pipeline.predict(table) if task == "regression" else pipeline.predict_proba(table))
 
 
-def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMatrix) -> ParityReport:
-    """Compare a fitted estimator and its ONNX form on ``features`` and on perturbed copies of them.
+def check_parity(
+    pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMatrix, most: int = MAX_PARITY_ROWS
+) -> ParityReport:
+    """Compare a fitted estimator and its ONNX form on up to ``most`` rows of ``features`` and on perturbed copies.
 
     A regression's values are compared relative to their size (less the target's centre) or spread. What float32 itself
     loses of rows with extreme numbers (:data:`ROUNDING_FACTOR`) is no difference of the two forms.
     """
     task = onnx_model.schema.task
-    rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
+    rows = perturbed(features.take(np.arange(min(len(features), most))))
     expected = predict_estimator(pipeline, rows, task).astype(np.float64)
     actual = onnx_model.run(rows).astype(np.float64)
     if actual.shape != expected.shape:

@@ -4,7 +4,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,26 @@ from millrace.metrics.catalogue import compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
-from millrace.training.export import append_scaling, check_parity, check_scaling, export_onnx, predict_estimator
+from millrace.training.early_stopping import (
+    STOPPING_SHARE,
+    best_iteration,
+    fixed,
+    losses_of,
+    stopping,
+    stops_early,
+    truncate,
+)
+from millrace.training.export import (
+    MAX_PARITY_ROWS,
+    append_scaling,
+    check_parity,
+    check_scaling,
+    export_onnx,
+    predict_estimator,
+)
 from millrace.training.preprocessing import FeatureTable
-from millrace.training.probability_scaling import choose_scaling
-from millrace.training.trial_record import ParityReport, ScalingReport
+from millrace.training.probability_scaling import ProbabilityScaling, choose_scaling
+from millrace.training.trial_record import ESTIMATOR_NAME, HELD_OUT_NAME, ONNX_NAME, ParityReport, ScalingReport
 
 Rows = npt.NDArray[np.int64]
 
@@ -62,6 +78,9 @@ def assign_folds(
     return of_id[inverse]
 
 
+#: Rows on which a trial's two forms are compared where the winner is fitted, and compared, once more.
+MAX_TRIAL_PARITY_ROWS = 1_000
+
 #: One thread everywhere: trials already run side by side, and sums come out the same on every machine.
 MAX_THREADS = 1
 
@@ -79,89 +98,176 @@ class HeldOutRows:
     fold_of: npt.NDArray[np.int64]
 
     def dump(self) -> bytes:
-        """Return targets and predictions as ``.npz``."""
+        """Return the rows as ``.npz``."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, target=self.target, predictions=self.predictions)
+        np.savez_compressed(buffer, target=self.target, predictions=self.predictions, fold_of=self.fold_of)
         return buffer.getvalue()
 
-
-def load_held_out(body: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the targets and predictions of :data:`millrace.training.trial_record.HELD_OUT_NAME`."""
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        return arrays["target"], arrays["predictions"]
+    @classmethod
+    def load(cls, body: bytes) -> Self:
+        """Read :data:`millrace.training.trial_record.HELD_OUT_NAME`."""
+        with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+            target, predictions = arrays["target"], arrays["predictions"]
+            folds = arrays["fold_of"] if "fold_of" in arrays else np.zeros(len(target), dtype=np.int64)
+            return cls(target, predictions, folds)
 
 
 @dataclass(frozen=True, slots=True)
 class FittedTrial:
     """The result of fitting a trial; its fields are those of the trial's record.
 
-    ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it.
-    ``held_out_bytes`` are the rows of the folds, with calibrated probabilities; None without folds.
+    ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it, and only
+    what may be registered has it. ``held_out_bytes`` are :class:`HeldOutRows`, with calibrated probabilities.
     """
 
     onnx_bytes: bytes
-    estimator_bytes: bytes
     parity: ParityReport
     metrics: Mapping[str, float]
     validation_metrics: Mapping[str, float]
     fold_metrics: tuple[Mapping[str, float], ...]
     warnings: tuple[str, ...]
+    held_out_bytes: bytes
     scaling: ScalingReport | None = None
-    held_out_bytes: bytes | None = None
+    estimator_bytes: bytes | None = None
+    iterations: int | None = None
+
+    @property
+    def artifacts(self) -> dict[str, bytes]:
+        """Its files, without the record."""
+        files = {ONNX_NAME: self.onnx_bytes, HELD_OUT_NAME: self.held_out_bytes}
+        return files | ({ESTIMATOR_NAME: self.estimator_bytes} if self.estimator_bytes else {})
 
 
-def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
+def fit_trial(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit, *, is_last: bool = True
+) -> FittedTrial:
     """Fit on ``train``, export, compare, calibrate and measure on ``validation``, and measure folds of both.
 
     The metrics of calibrated probabilities are measured as the calibration was chosen: by what other folds of the same
-    rows give. Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that predicts the same.
+    rows give. What is not the ``is_last`` fit of its recipe, because the winner is refitted, is compared on fewer rows,
+    and its estimator is not kept. Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that
+    predicts the same.
     """
-    for name, split in (("training", train), ("validation", validation)):
-        _check_values(name, split)
+    check_splits(train, validation)
     with threadpool_limits(MAX_THREADS):
-        pipeline, kinds = fit_pipeline(trial, schema, train)
-        onnx_bytes = export_onnx(pipeline, train.features, schema.task)
-        onnx_model = OnnxModel.load(onnx_bytes, schema)
-        parity = check_parity(pipeline, onnx_model, validation.features)
-        if not parity.passed:
-            raise ModelExportError(f"the ONNX model differs from its estimator{parity.describe(schema.task)}")
+        out_of_fold, iterations = predict_folds(trial, schema, train, validation) if trial.folds > 1 else (None, None)
+        if iterations is None and stops_early(trial.parameters):
+            iterations = find_iterations(trial, schema, train)
+        pipeline, kinds = fit_pipeline(trial, schema, train, iterations)
+        most = MAX_PARITY_ROWS if is_last else MAX_TRIAL_PARITY_ROWS
+        onnx_bytes, onnx_model, parity = export_checked(pipeline, schema, train, validation, most)
         predictions = onnx_model.run(validation.features)
-        out_of_fold = predict_folds(trial, schema, train, validation) if trial.folds > 1 else None
+        held = out_of_fold or _by_folds(trial, schema, validation, predictions)
         scaling = None
         if trial.calibrate and schema.task != "regression":
-            held = out_of_fold or _by_folds(trial, validation, predictions)
             choice = choose_scaling(held.target, held.predictions, held.fold_of)
             scaling = choice.report
             if choice.scaling:
-                onnx_bytes = append_scaling(onnx_bytes, choice.scaling)
-                scaled_model = OnnxModel.load(onnx_bytes, schema)
-                check_scaling(choice.scaling, onnx_model, scaled_model, validation.features)
+                onnx_bytes, scaled_model = append_checked(choice.scaling, onnx_bytes, onnx_model, validation, most)
+                held = replace(held, predictions=choice.probabilities)
                 predictions = scaled_model.run(validation.features) if out_of_fold else choice.probabilities
-                out_of_fold = replace(out_of_fold, predictions=choice.probabilities) if out_of_fold else None
     measured = compute_metrics(schema.task, validation.target, predictions)
-    folds = measure_folds(schema, out_of_fold) if out_of_fold else ()
-    estimator_bytes = bytes(skops.io.dumps(pipeline))
-    ranked = _mean(folds) if folds else measured
-    held_out_bytes = out_of_fold.dump() if out_of_fold else None
-    return FittedTrial(onnx_bytes, estimator_bytes, parity, ranked, measured, folds, kinds, scaling, held_out_bytes)
+    folds = measure_folds(schema, held) if out_of_fold else ()
+    return FittedTrial(
+        onnx_bytes,
+        parity,
+        _mean(folds) if folds else measured,
+        measured,
+        folds,
+        kinds,
+        held.dump(),
+        scaling,
+        bytes(skops.io.dumps(pipeline)) if is_last else None,
+        iterations,
+    )
 
 
-def _by_folds(trial: Trial, validation: PreparedSplit, predictions: npt.NDArray[Any]) -> HeldOutRows:
-    fold_of = assign_folds(validation.row_ids, validation.target, SCALING_FOLDS, trial.seed)
+def export_checked(
+    pipeline: ModelPipeline, schema: TableSchema, fitted: PreparedSplit, compared: PreparedSplit, most: int
+) -> tuple[bytes, OnnxModel, ParityReport]:
+    """Return the ONNX form of a pipeline, which predicts the same on up to ``most`` rows and perturbed copies of them.
+
+    Raises ``ModelExportError`` where it does not, or where there is none.
+    """
+    onnx_bytes = export_onnx(pipeline, fitted.features, schema.task)
+    onnx_model = OnnxModel.load(onnx_bytes, schema)
+    parity = check_parity(pipeline, onnx_model, compared.features, most)
+    if not parity.passed:
+        raise ModelExportError(f"the ONNX model differs from its estimator{parity.describe(schema.task)}")
+    return onnx_bytes, onnx_model, parity
+
+
+def append_checked(
+    scaling: ProbabilityScaling, onnx_bytes: bytes, onnx_model: OnnxModel, compared: PreparedSplit, most: int
+) -> tuple[bytes, OnnxModel]:
+    """Return a model with its calibration appended, which follows its formula; ``ModelExportError`` otherwise."""
+    scaled_bytes = append_scaling(onnx_bytes, scaling)
+    scaled_model = OnnxModel.load(scaled_bytes, onnx_model.schema)
+    check_scaling(scaling, onnx_model, scaled_model, compared.features, most)
+    return scaled_bytes, scaled_model
+
+
+def _by_folds(
+    trial: Trial, schema: TableSchema, validation: PreparedSplit, predictions: npt.NDArray[Any]
+) -> HeldOutRows:
+    fold_of = assign_folds(validation.row_ids, _classes(schema, validation), SCALING_FOLDS, trial.seed)
     return HeldOutRows(validation.target, predictions, fold_of)
 
 
-def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[ModelPipeline, tuple[str, ...]]:
-    """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised."""
+def _classes(schema: TableSchema, split: PreparedSplit) -> npt.NDArray[Any]:
+    """Return what folds and samples are stratified by."""
+    return np.zeros(len(split), dtype=np.int64) if schema.task == "regression" else split.target
+
+
+def join_splits(train: PreparedSplit, validation: PreparedSplit) -> PreparedSplit:
+    """Return the training rows, and then the validation rows."""
+    both = (train, validation)
+    matrices = (np.concatenate([getattr(split.features, name) for split in both]) for name in ("numbers", "strings"))
+    target, row_ids = (np.concatenate([getattr(split, name) for split in both]) for name in ("target", "row_ids"))
+    return PreparedSplit(FeatureMatrix(*matrices), target, row_ids)
+
+
+def fit_pipeline(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, iterations: int | None = None
+) -> tuple[ModelPipeline, tuple[str, ...]]:
+    """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised.
+
+    Boosting that stops early has ``iterations``, or finds them first.
+    """
+    if iterations is None and stops_early(trial.parameters):
+        iterations = find_iterations(trial, schema, train)
+    return _fit(trial, schema, fixed(trial.parameters, iterations), train)
+
+
+def find_iterations(trial: Trial, schema: TableSchema, train: PreparedSplit) -> int:
+    """Return the iterations that boosting needs, by a part of the training rows that it is not fitted on."""
+    fold_of = assign_folds(train.row_ids, _classes(schema, train), STOPPING_SHARE, trial.seed)
+    inside = fold_of != 0
+    if schema.task != "regression":
+        inside |= ~np.isin(train.target, train.target[inside])  # a class of one row is fitted on
+    if inside.all():
+        return int(trial.parameters["max_iter"])
+    pipeline, _ = _fit(trial, schema, stopping(trial.parameters), train.take(inside), train.take(~inside))
+    return best_iteration([losses_of(pipeline[-1])])
+
+
+def _fit(
+    trial: Trial,
+    schema: TableSchema,
+    parameters: Mapping[str, Any],
+    train: PreparedSplit,
+    stop: PreparedSplit | None = None,
+) -> tuple[ModelPipeline, tuple[str, ...]]:
     if schema.task != "regression":
         missing = len(schema.classes) - len(np.unique(train.target))
         if missing:
             raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
     candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed, _plain_numbers(schema))
+    pipeline = candidate.build(schema.task, train.features, parameters, trial.seed, _plain_numbers(schema))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pipeline.fit(FeatureTable(train.features), train.target)
+        beside = (FeatureTable(stop.features), stop.target) if stop else None
+        pipeline.fit(FeatureTable(train.features), train.target, beside)
     return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
 
 
@@ -173,24 +279,33 @@ def _plain_numbers(schema: TableSchema) -> list[int]:
     return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 
-def predict_folds(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> HeldOutRows:
+def predict_folds(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
+) -> tuple[HeldOutRows, int | None]:
     """Return the training and validation rows, each predicted by a model fitted on the other folds.
+
+    Boosting that stops early has as many iterations as the other folds need; all of them together give the number for
+    a fit of more rows, which is None for other trials.
 
     The estimators predict, not their ONNX forms: a trial is exported and compared once. Every trial of a run has the
     same folds.
     """
-    both = (train, validation)
-    matrices = (np.concatenate([getattr(split.features, name) for split in both]) for name in ("numbers", "strings"))
-    target, row_ids = (np.concatenate([getattr(split, name) for split in both]) for name in ("target", "row_ids"))
-    rows = PreparedSplit(FeatureMatrix(*matrices), target, row_ids)
-    classes = np.zeros(len(rows), dtype=np.int64) if schema.task == "regression" else rows.target
-    fold_of = assign_folds(rows.row_ids, classes, trial.folds, trial.seed)
+    rows = join_splits(train, validation)
+    fold_of = assign_folds(rows.row_ids, _classes(schema, rows), trial.folds, trial.seed)
     shape = (len(rows),) if schema.task == "regression" else (len(rows), len(schema.classes))
     predictions = np.empty(shape, dtype=np.float64)
+    is_stopping = stops_early(trial.parameters)
+    parameters = (stopping if is_stopping else dict)(trial.parameters)
+    pipelines = []
     for fold in range(trial.folds):
-        pipeline, _ = fit_pipeline(trial, schema, rows.take(fold_of != fold))
+        inside, outside = rows.take(fold_of != fold), rows.take(fold_of == fold)
+        pipelines.append(_fit(trial, schema, parameters, inside, outside if is_stopping else None)[0])
+    curves = [losses_of(pipeline[-1]) for pipeline in pipelines] if is_stopping else []
+    for fold, pipeline in enumerate(pipelines):
+        if is_stopping:
+            truncate(pipeline[-1], best_iteration(curves[:fold] + curves[fold + 1 :]))
         predictions[fold_of == fold] = predict_estimator(pipeline, rows.take(fold_of == fold).features, schema.task)
-    return HeldOutRows(rows.target, predictions, fold_of)
+    return HeldOutRows(rows.target, predictions, fold_of), best_iteration(curves) if is_stopping else None
 
 
 def measure_folds(schema: TableSchema, rows: HeldOutRows) -> tuple[Mapping[str, float], ...]:
@@ -203,6 +318,12 @@ def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
     """Return the mean of each metric over the folds in which it is defined."""
     names = dict.fromkeys(name for fold in folds for name in fold)
     return {name: float(np.mean([fold[name] for fold in folds if name in fold])) for name in names}
+
+
+def check_splits(train: PreparedSplit, validation: PreparedSplit) -> None:
+    """Reject splits that nothing can be fitted on; raises ``TrainingFailedError``."""
+    for name, split in (("training", train), ("validation", validation)):
+        _check_values(name, split)
 
 
 def _check_values(name: str, split: PreparedSplit) -> None:

@@ -9,7 +9,7 @@ from millrace.contracts import Lane, PlanningRequest, TrainingPlan, TrialOutcome
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.documents import to_plain
 from millrace.entities import FINISHED_TRIAL_STATUSES, Run, Trial
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, WorkerCrashedError
 from millrace.layout import prepared_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore
@@ -54,13 +54,20 @@ def plan_run(
     InvalidInputError
         When the spec names a candidate, a parameter or a metric that the task does not have, or when there is more
         data than fits and the stack does not train on samples.
+    WorkerCrashedError
+        When no trial of the last round succeeded and at least one worker died.
     """
     run = registry.get_run(request.model, request.run_id)
     schema = load_prepared_schema(run, data_store)
     if request.finished_round:
         spec = registry.get_spec(run.model)
-        reconcile_trials(run, request.trials, registry, request.finished_round)
-        begin_next_round(run, request.finished_round, get_metric(schema.task, spec.primary_metric), registry)
+        trials = reconcile_trials(run, request.trials, registry, request.finished_round)
+        metric, search = get_metric(schema.task, spec.primary_metric), SearchPlan.of(run)
+        if search and request.finished_round >= len(search.rounds):
+            _ensure_no_fault(run, request.trials, trials)
+            plan_refit(run, request.finished_round, metric, registry)
+        else:
+            begin_next_round(run, request.finished_round, metric, registry)
         return _pointers(run, registry, request.finished_round + 1)
     if SearchPlan.of(run) is None:
         registry.update_run(run.model, run.run_id, stage="planning")
@@ -91,6 +98,7 @@ def plan_search(
     rows, why_sampled = _training_rows(schema, spec, prepared, capacity)
     fitting, left_out = _fitting_spaces(select_search_spaces(schema.task, spec.candidates), spec, rows)
     spaces = override_search_space(fitting, wanted.parameters)
+    why_not_refitted = _why_not_refitted(schema, spec, prepared, capacity, why_sampled)
     rounds = rounds_for(rows, wanted.rounds)
     both = prepared.rows["train"] + prepared.rows["validation"]
     folds, why_folds = folds_for(both, prepared.rarest_class_rows, spec.split.by, wanted.folds)
@@ -115,6 +123,8 @@ def plan_search(
         lanes=capacity.lanes(wanted.max_concurrency, len(planned)),
         memory_mb=capacity.memory_mb,
         spec_revision=spec_revision,
+        refit=not why_not_refitted,
+        why_not_refitted=why_not_refitted,
     )
     trials = [
         Trial(
@@ -163,6 +173,21 @@ def _training_rows(
     return rows, ""
 
 
+def _why_not_refitted(
+    schema: TableSchema, spec: ModelSpec, prepared: PreparedManifest, capacity: TrainingCapacity, why_sampled: str
+) -> str:
+    """Return the reason why the winner is not fitted on training and validation rows; empty where it is."""
+    if spec.training.refit == "never":
+        return "the spec says so"
+    if why_sampled:
+        return f"it would have no more rows: {why_sampled}"
+    both = prepared.rows["train"] + prepared.rows["validation"]
+    fitting = capacity.max_rows(prepared, encoded_width(len(schema.number_names), len(schema.string_names)))
+    if both > fitting:
+        return f"functions of {capacity.memory_mb:,} MB do not hold training and validation rows together"
+    return ""
+
+
 def _fitting_spaces(
     spaces: Sequence[SearchSpace], spec: ModelSpec, rows: int
 ) -> tuple[list[SearchSpace], dict[str, str]]:
@@ -191,7 +216,7 @@ def _pointers(run: Run, registry: Registry, round_number: int) -> TrainingPlan:
     lanes = min(search.lanes, len(pointers))
     return TrainingPlan(
         round=round_number,
-        last_round=round_number >= len(search.rounds),
+        last_round=round_number >= search.last_round,
         lanes=[Lane(trials=pointers[position::lanes]) for position in range(lanes)],
     )
 
@@ -246,6 +271,38 @@ def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Re
             seen = search.rounds[finished_round - 1]
             reason = f"place {place} of {len(ranked)} after round {finished_round}, on {seen:,} rows"
             registry.update_trial(run.model, run.run_id, trial_id, status="eliminated", reason=reason)
+
+
+def _ensure_no_fault(run: Run, outcomes: Sequence[TrialOutcome], trials: Sequence[Trial]) -> None:
+    if any(outcome.outcome == "crashed" for outcome in outcomes) and all(
+        trial.status != "succeeded" for trial in trials
+    ):
+        raise WorkerCrashedError(f"no trial of run {run.run_id} has a result: workers died or ran out of time")
+
+
+def plan_refit(run: Run, finished_round: int, metric: Metric, registry: Registry) -> None:
+    """Plan one trial that fits the winner's recipe on training and validation rows; none where no trial succeeded.
+
+    The winner stays as it is: it is what the run has where the refit fails, or no budget is left for it.
+    """
+    trials = registry.list_trials(run.model, run.run_id)
+    succeeded = [trial for trial in trials if trial.status == "succeeded" and not trial.refit_of]
+    if not succeeded or any(trial.refit_of for trial in trials):
+        return
+    best = min(succeeded, key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
+    refit = Trial(
+        model=run.model,
+        run_id=run.run_id,
+        trial_id=f"{len(trials) + 1:02d}-{best.candidate}-refitted",
+        candidate=best.candidate,
+        parameters=best.parameters,
+        seed=best.seed,
+        round=finished_round + 1,
+        folds=best.folds,
+        calibrate=best.calibrate,
+        refit_of=(best.trial_id,),
+    )
+    registry.put_trials([refit])
 
 
 def _result_of(trial: Trial, finished_round: int) -> Mapping[str, Any] | None:

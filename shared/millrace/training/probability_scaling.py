@@ -135,6 +135,7 @@ def _fit(method: ScalingMethod, target: Array, probabilities: Array) -> Probabil
     target, logs = target[::step], _logs(probabilities[::step])
     features, identity = _features(method, logs)
     observed, parameters = np.eye(logs.shape[1])[target], identity.copy()
+    flat = np.ascontiguousarray(features).reshape(-1, len(identity))
 
     def objective(at: FloatArray) -> float:
         scores = features @ at
@@ -145,9 +146,10 @@ def _fit(method: ScalingMethod, target: Array, probabilities: Array) -> Probabil
     value = objective(parameters)
     for _ in range(_ITERATIONS):
         shares = _softmax(features @ parameters)
-        gradient = np.einsum("nc,ncp->p", shares - observed, features) + _PENALTY * (parameters - identity)
-        means = np.einsum("nc,ncp->np", shares, features)
-        curvature = np.einsum("nc,ncp,ncq->pq", shares, features, features, optimize=True) - means.T @ means
+        gradient = flat.T @ (shares - observed).ravel() + _PENALTY * (parameters - identity)
+        weighted = shares[:, :, None] * features
+        means = weighted.sum(axis=1)
+        curvature = weighted.reshape(flat.shape).T @ flat - means.T @ means
         direction = np.linalg.solve(curvature + _PENALTY * np.eye(len(identity)), gradient)
         for halving in range(_HALVINGS):
             moved = parameters - direction * 0.5**halving

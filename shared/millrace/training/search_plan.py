@@ -99,6 +99,14 @@ class SearchPlan:
     lanes: int
     memory_mb: int
     spec_revision: int
+    #: Whether one more round fits the winner on training and validation rows; plans of earlier releases did not.
+    refit: bool = False
+    why_not_refitted: str = ""
+
+    @property
+    def last_round(self) -> int:
+        """The number of the last round, that of the refit included."""
+        return len(self.rounds) + self.refit
 
     @classmethod
     def of(cls, run: Run) -> "SearchPlan | None":

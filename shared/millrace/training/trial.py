@@ -6,7 +6,7 @@ A recorded trial can be reproduced: the same data, parameters and seed give the 
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -35,10 +35,13 @@ from millrace.serving.model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
+from millrace.training.refit import WinningTrial, refit_winner
 from millrace.training.search_plan import SearchPlan
-from millrace.training.trial_record import ESTIMATOR_NAME, HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
+from millrace.training.trial_record import HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
 _SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
+#: What the registry knows of a record.
+_RECORDED = ("parameters", "metrics", "artifacts", "duration_seconds", "peak_memory_mb")
 
 
 def train_trial(
@@ -77,27 +80,39 @@ def train_trial(
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
+    winner = _read_winner(trial, model_store) if trial.refit_of else None
+    search = SearchPlan.of(run)
     try:
         with LimitGuard(limits):
             data = load_trial_data(trial, schema, bodies)
-            fitted = fit_trial(trial, schema, data.train, data.validation)
+            if winner:
+                trial = replace(trial, parameters=winner.record.final_parameters)
+                fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+            else:
+                is_last = search is None or not search.refit
+                fitted = fit_trial(trial, schema, data.train, data.validation, is_last=is_last)
     except Exception as error:  # noqa: BLE001 - any library's error fails this trial alone; no I/O here
         return _record_failure(trial, error, clock() - started, update)
     record = build_record(
         trial, run, schema, fitted, data, duration_seconds=clock() - started, peak=peak_memory_mb(), trained_at=now
     )
+    for name, body in fitted.artifacts.items():
+        model_store.put(trial_key(trial.model, trial.run_id, trial.trial_id, name), body)
     # The record last: where there is a record, there is everything it names.
-    key = {
-        name: trial_key(trial.model, trial.run_id, trial.trial_id, name) for name in (*record.artifacts, RECORD_NAME)
-    }
-    model_store.put(key[ONNX_NAME], fitted.onnx_bytes)
-    model_store.put(key[ESTIMATOR_NAME], fitted.estimator_bytes)
-    if fitted.held_out_bytes:
-        model_store.put(key[HELD_OUT_NAME], fitted.held_out_bytes)
-    model_store.put(key[RECORD_NAME], record.write(), "application/json")
-    recorded = {name: getattr(record, name) for name in ("metrics", "artifacts", "duration_seconds", "peak_memory_mb")}
+    key = trial_key(trial.model, trial.run_id, trial.trial_id, RECORD_NAME)
+    model_store.put(key, record.write(), "application/json")
+    recorded = {name: getattr(record, name) for name in _RECORDED}
     update(status="succeeded", **recorded)
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
+
+
+def _read_winner(trial: Trial, model_store: ObjectStore) -> WinningTrial:
+    """Read what a refit needs of the trial that it refits."""
+    (won,) = trial.refit_of
+    record, held_out = (
+        model_store.get(trial_key(trial.model, trial.run_id, won, name)) for name in (RECORD_NAME, HELD_OUT_NAME)
+    )
+    return WinningTrial(TrialRecord.read(record), held_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +152,6 @@ def build_record(
     """Return the record of a trial that succeeded; ``peak`` is the largest resident memory in MB."""
     search = SearchPlan.of(run)
     rows = {"train": len(data.train), "validation": len(data.validation)}
-    artifacts = {ONNX_NAME: fitted.onnx_bytes, ESTIMATOR_NAME: fitted.estimator_bytes}
-    if fitted.held_out_bytes:
-        artifacts[HELD_OUT_NAME] = fitted.held_out_bytes
     return TrialRecord(
         **{name: getattr(trial, name) for name in OF_TRIAL},
         rounds=len(search.rounds) if search else 1,
@@ -157,7 +169,8 @@ def build_record(
         fold_metrics=tuple(dict(fold) for fold in fitted.fold_metrics),
         parity=fitted.parity,
         warnings=fitted.warnings,
-        artifacts={name: sha256_of(body) for name, body in artifacts.items()},
+        artifacts={name: sha256_of(body) for name, body in fitted.artifacts.items()},
+        iterations=fitted.iterations,
         scaling=fitted.scaling,
         libraries=library_versions(),
         code_version=millrace.__version__,
@@ -243,7 +256,11 @@ def reproduce_trial(
     if recorded_onnx is not None and sha256_of(recorded_onnx) != record.artifacts[ONNX_NAME]:
         raise ArtifactIntegrityError(f"the stored {ONNX_NAME} is not the one that the trial recorded")
     data = load_trial_data(record.trial, schema, bodies)
-    fitted = fit_trial(record.trial, schema, data.train, data.validation)
+    if record.refit_of:
+        # What the winner's folds gave is in the record: its parameters, iterations and calibration.
+        fitted = refit_winner(record.trial, schema, data.train, data.validation, WinningTrial(record, b""))
+    else:
+        fitted = fit_trial(record.trial, schema, data.train, data.validation, is_last=False)
     now, then = library_versions(), record.libraries
     difference = None
     if recorded_onnx is not None:

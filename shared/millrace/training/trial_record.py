@@ -7,14 +7,15 @@ from typing import Any, Literal
 from millrace.documents import Document, Record
 from millrace.entities import Trial
 from millrace.schema import Task
+from millrace.training.early_stopping import fixed
 
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
 RECORD_NAME = "trial.json"
-#: Targets and predictions of rows by the models of folds that were not fitted on them.
+#: Targets and predictions of rows by models that were not fitted on them: of every fold, or the validation rows.
 HELD_OUT_NAME = "held_out.npz"
 #: Fields that a record has from its trial.
-OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds", "calibrate")
+OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds", "calibrate", "refit_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,16 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     peak_memory_mb: float | None
     trained_at: datetime
     calibrate: bool = False
+    #: Trials whose recipe this one fits on training and validation rows; metrics and scaling are theirs, of rows that
+    #: their models have not seen.
+    refit_of: tuple[str, ...] = ()
+    iterations: int | None = None  # at which boosting stopped
     scaling: ScalingReport | None = None  # of classes, where the trial was to ``calibrate``
+
+    @property
+    def final_parameters(self) -> dict[str, Any]:
+        """The parameters of a fit on more rows, with a fixed number of iterations where boosting stopped early."""
+        return fixed(self.parameters, self.iterations)
 
     @property
     def trial(self) -> Trial:

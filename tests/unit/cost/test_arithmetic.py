@@ -135,7 +135,7 @@ class TestTraining:
             "training: time": 0.0147,
             "training: invocations": 0.0,
             "training: transitions": 0.0008,
-            "training: S3 writes": 0.0003,
+            "training: S3 writes": 0.0004,
             "training: registry": 0.0001,
         }
 

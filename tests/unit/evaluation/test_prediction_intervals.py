@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 from millrace.conformal import ConformalCalibration
-from millrace.data.prepared import dump_columns, dump_split
-from millrace.layout import confidence_key, evaluation_key, prepared_key, split_key
+from millrace.data.prepared import dump_columns
+from millrace.layout import confidence_key, evaluation_key, prepared_key, trial_key
 from millrace.schema import TASKS
+from millrace.training.fitting import HeldOutRows
+from millrace.training.trial import sha256_of
 
 from tests.prepared_data import Dataset, make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun
@@ -66,9 +68,13 @@ def test_a_model_without_finite_predictions_has_no_calibration():
     dataset = make_dataset("regression", rows=64)
     world = TrainingRun.prepared(dataset, candidates=["ridge"])
     outcomes = world.train_all()
-    broken = dataset.splits["validation"]
-    broken.features.numbers[0, 0] = np.inf
-    world.data_store.put(split_key(MODEL, RUN_ID, "validation"), dump_split(broken))
+    (trial,) = world.registry.list_trials(MODEL, RUN_ID)
+    key = trial_key(MODEL, RUN_ID, trial.trial_id, "held_out.npz")
+    held_out = HeldOutRows.load(world.model_store.get(key))
+    held_out.predictions[0] = np.nan
+    world.model_store.put(key, held_out.dump())
+    digests = {**trial.artifacts, "held_out.npz": sha256_of(held_out.dump())}
+    world.registry.update_trial(MODEL, RUN_ID, trial.trial_id, artifacts=digests)
     world.evaluate(outcomes)
     evaluation = json.loads(world.model_store.get(evaluation_key(MODEL, RUN_ID)))
     assert evaluation["prediction_intervals"] is None

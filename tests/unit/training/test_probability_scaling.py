@@ -11,7 +11,7 @@ from millrace.metrics.functions import log_losses
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.export import append_scaling, check_scaling
-from millrace.training.fitting import load_held_out
+from millrace.training.fitting import HeldOutRows
 from millrace.training.probability_scaling import ProbabilityScaling, choose_scaling
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import TrialRecord
@@ -150,10 +150,11 @@ def test_a_trial_is_calibrated_recorded_evaluated_and_trained_again(folds):
     assert record.calibrate
     assert record.scaling.method in ("temperature", "platt", "beta")
     assert record.scaling.rows == (300 if folds == 1 else 900)
-    assert ("held_out.npz" in record.artifacts) == (folds > 1)
+    assert "held_out.npz" in record.artifacts
     assert record.validation_metrics["log_loss"] < 0.62
     if folds > 1:
-        target, probabilities = load_held_out(stored("held_out.npz"))
+        held = HeldOutRows.load(stored("held_out.npz"))
+        target, probabilities = held.target, held.predictions
         assert log_losses(target, probabilities).mean() == pytest.approx(record.scaling.scaled_log_loss, abs=1e-5)
         assert record.metrics["log_loss"] == pytest.approx(record.scaling.scaled_log_loss, abs=0.01)
     else:

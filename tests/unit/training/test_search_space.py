@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.schema import TASKS
 from millrace.spec import ModelSpec
-from millrace.training.candidates import get_candidate
-from millrace.training.search_plan import draw_trials, halton_points, radical_inverse
+from millrace.training.search_plan import halton_points, radical_inverse
 from millrace.training.search_space import (
     SEARCH_SPACES,
     Choice,
@@ -80,18 +78,11 @@ def overridden(document: dict, task="binary"):
     }
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_boosting_begins_with_the_defaults_of_scikit_learn(task):
-    defaults = get_candidate("hist_gradient_boosting", task)
-    estimator = (defaults.regressor if task == "regression" else defaults.classifier)()
-    trials = draw_trials(search_spaces_for(task), 10, seed=0, classes=0 if task == "regression" else 2, rows=5_000)
-    first, second, *_ = [parameters for name, parameters in trials if name == "hist_gradient_boosting"]
+def test_a_spec_bounds_the_iterations_of_boosting():
+    space = overridden({"hist_gradient_boosting": {"max_iter": {"values": [70]}}})["hist_gradient_boosting"]
 
-    known = estimator.get_params()
-    assert {name: known[name] for name in first if name != "early_stopping"} == {
-        name: value for name, value in first.items() if name != "early_stopping"
-    }
-    assert second["max_leaf_nodes"] < first["max_leaf_nodes"]
+    for start in (space.first, space.second):
+        assert space.complete(start, 2, 500)["max_iter"] == 70
 
 
 def test_a_spec_overrides_both_starts():
@@ -113,7 +104,7 @@ def test_a_spec_overrides_a_range_and_fixes_a_value():
     assert spaces["logistic_regression"].ranges["C"] == NumberRange(0.1, 0.2, log=True)
     assert 0.1 <= spaces["logistic_regression"].first["C"] <= 0.2
     assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
-    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.1
+    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.05
     assert spaces["neural_network"].first["hidden_layer_sizes"] == [64]
 
 

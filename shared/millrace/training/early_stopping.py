@@ -1,0 +1,54 @@
+"""Number of iterations of boosting, from its loss on rows that it is not fitted on.
+
+A trial with :data:`PATIENCE` among its parameters has iterations only as long as they pay. Where folds rank the trials,
+every fold's loss is measured while it is fitted; the rows of a fold are then predicted by as many iterations as the
+*other* folds need, or as many as the fold has. Without folds a sixth of the training
+rows is left out of a first fit, and the fit of all of them has the iterations that it needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: The parameter: iterations without a lower loss after which boosting stops. No estimator knows it.
+PATIENCE = "patience"
+#: One in so many training rows is left out of the first fit.
+STOPPING_SHARE = 6
+
+Losses = npt.NDArray[np.float64]
+
+
+def stops_early(parameters: Mapping[str, Any]) -> bool:
+    """Return whether the iterations of a trial are not yet known."""
+    return PATIENCE in parameters
+
+
+def fixed(parameters: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
+    """Return the parameters of an estimator with so many iterations; without any where it does not stop early."""
+    known = {name: value for name, value in parameters.items() if name != PATIENCE}
+    return known if iterations is None else known | {"max_iter": iterations}
+
+
+def stopping(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an estimator that stops by the loss of rows beside its own."""
+    rule = {"early_stopping": True, "n_iter_no_change": parameters[PATIENCE], "scoring": "loss", "tol": 0.0}
+    return fixed(parameters, None) | rule
+
+
+def losses_of(estimator: Any) -> Losses:
+    """Return the loss after each iteration, that of the baseline first."""
+    return -np.asarray(estimator.validation_score_, dtype=np.float64)
+
+
+def best_iteration(curves: Sequence[Losses]) -> int:
+    """Return the iteration of the lowest mean loss, at least the first; a fit that stopped has its last loss on."""
+    most = max(len(curve) for curve in curves)
+    padded = [np.concatenate([curve, np.full(most - len(curve), curve[-1])]) for curve in curves]
+    return max(1, int(np.argmin(np.mean(padded, axis=0))))
+
+
+def truncate(estimator: Any, iterations: int) -> None:
+    """Take away the trees after so many iterations."""
+    del estimator._predictors[iterations:]
