@@ -17,7 +17,7 @@ from millrace.errors import ModelExportError, TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.hashing import split_mix64
 from millrace.metrics.catalogue import compute_metrics
-from millrace.schema import TableSchema
+from millrace.schema import ColumnType, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
 from millrace.training.early_stopping import (
@@ -263,7 +263,14 @@ def _fit(
         if missing:
             raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
     candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, parameters, trial.seed, _plain_numbers(schema))
+    pipeline = candidate.build(
+        schema.task,
+        train.features,
+        parameters,
+        trial.seed,
+        _number_columns(schema, "boolean", "integer", "number"),
+        dates=_number_columns(schema, "datetime"),
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = (FeatureTable(stop.features), stop.target) if stop else None
@@ -271,11 +278,10 @@ def _fit(
     return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
 
 
-def _plain_numbers(schema: TableSchema) -> list[int]:
-    """Return the numeric columns that hold a feature's value, not a part of a date or a text."""
+def _number_columns(schema: TableSchema, *kinds: ColumnType) -> list[int]:
+    """Return the first numeric column of each feature of these types."""
     widths = [schema.number_width(column) for column in schema.features]
     starts = np.cumsum([0, *widths[:-1]]).tolist() if widths else []
-    kinds = ("boolean", "integer", "number")
     return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 

@@ -103,11 +103,8 @@ def _tree_bounds(steps: Mapping[str, tuple[Any, Any]], outputs: Mapping[str, sli
         own = outputs["strings"]
         bounds |= dict.fromkeys(range(own.start, own.stop), UNSEEN_CODE / 2)
     if "many_strings" in steps:
-        own, encoder = outputs["many_strings"], steps["many_strings"][0]["encode"]
-        lowest = min(float(codes.min()) for codes in encoder.encodings_)
-        gap = max(1.0, abs(lowest))
-        encoder.target_mean_ = lowest - gap
-        bounds |= dict.fromkeys(range(own.start, own.stop), lowest - gap / 2)
+        own, statistics = outputs["many_strings"], steps["many_strings"][0]
+        bounds |= dict(zip(range(own.start, own.stop), statistics.set_unseen_below().tolist(), strict=True))
     return bounds
 
 

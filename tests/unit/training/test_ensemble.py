@@ -50,13 +50,12 @@ class TestChoice:
         assert len(report.weights) >= 2
         assert sum(report.weights.values()) == pytest.approx(1.0)
         assert report.ensemble_loss < report.loss
-        assert "more than by chance" in report.reason
+        assert report.reason.startswith("an average of trials changes the loss outside the fits by -")
 
     @pytest.mark.parametrize("task", ["binary", "regression"])
     def test_a_best_trial_that_nothing_adds_to_stays_alone(self, task):
         report = choose_ensemble(held_out(task, noise=[0.0, 3.0, 3.0]), get_metric(task, None))
         assert report.weights == {"00-trial": 1.0}
-        assert "may be chance" in report.reason
 
     def test_a_copy_of_the_best_adds_nothing(self):
         rows = held_out("regression", noise=[0.5])
