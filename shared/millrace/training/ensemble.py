@@ -6,15 +6,15 @@ trials: out of fold, or the validation split. An average of models always looks 
 is judged by cross-validation: the weights of each fold's rows come from the other folds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.documents import Record
 from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import Task
+from millrace.training.trial_record import EnsembleReport
 
 #: Models in one graph: each adds its latency and its bytes.
 MAX_MEMBERS = 3
@@ -32,22 +32,6 @@ _SMALLEST_PROBABILITY = 1e-7
 _Floats = npt.NDArray[np.float64]
 
 
-class EnsembleReport(Record, frozen=True, kw_only=True):
-    """Result of the search for an ensemble.
-
-    ``weights`` are those of the trials that are averaged, or of the best trial alone. The losses are squared error or
-    log loss of ``rows`` outside the fits: of the best trial, and of the average by weights that other folds chose, with
-    the standard error of the difference; ``reason`` says why it was taken or not.
-    """
-
-    weights: dict[str, float]
-    rows: int
-    reason: str
-    loss: float | None = None
-    ensemble_loss: float | None = None
-    standard_error: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class HeldOutPredictions:
     """Predictions of trials, best trial first, for the same rows outside of their fits, and each row's fold."""
@@ -58,18 +42,26 @@ class HeldOutPredictions:
     predictions: Mapping[str, npt.NDArray[np.generic]]
 
 
-def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleReport:
+@dataclass(frozen=True, slots=True)
+class EnsembleChoice:
+    """Weights of the trials that are averaged, the largest first, or of the best alone; and what was measured."""
+
+    weights: Mapping[str, float]
+    report: EnsembleReport
+
+
+def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
     """Return the weights of the trials that are averaged: of one, the best, unless an average is better.
 
     It is if its cross-validated loss is lower by :data:`LEAST_SHARE`, and ``metric``, by which the trials are ranked,
     is no worse.
     """
     names = list(rows.predictions)[:MAX_CONSIDERED]
-    best, count = names[0], len(rows.target)
+    count, alone = len(rows.target), {names[0]: 1.0}
     if len(names) < 2:  # noqa: PLR2004 - nothing to average
-        return EnsembleReport(weights={best: 1.0}, rows=count, reason="there is one trial")
+        return EnsembleChoice(alone, EnsembleReport(rows=count, reason="there is one trial"))
     if count < LEAST_ROWS:
-        return EnsembleReport(weights={best: 1.0}, rows=count, reason=f"{count} rows are too few to choose weights on")
+        return EnsembleChoice(alone, EnsembleReport(rows=count, reason=f"{count} rows are too few to choose weights"))
     stacked = np.stack([np.asarray(rows.predictions[name], dtype=np.float64) for name in names])
     single = row_losses(rows.task, rows.target, stacked[0])
     averaged = np.empty_like(stacked[0])
@@ -78,29 +70,26 @@ def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleReport:
         weights = select_weights(rows.task, rows.target[~own], stacked[:, ~own])
         averaged[own] = np.tensordot(weights, stacked[:, own], axes=1)
     losses = row_losses(rows.task, rows.target, averaged)
-    gains = single - losses
-    error = float(gains.std(ddof=1) / np.sqrt(count))
     loss, ensemble_loss = float(single.mean()), float(losses.mean())
     before, after = (
-        compute_metrics(rows.task, rows.target, predictions)[metric.name] for predictions in (stacked[0], averaged)
+        compute_metrics(rows.task, rows.target, predictions).get(metric.name, float("nan"))
+        for predictions in (stacked[0], averaged)
     )
     weights = select_weights(rows.task, rows.target, stacked)
-    pays = ensemble_loss < (1 - LEAST_SHARE) * loss and metric.gain(after, before) >= 0.0
     chosen = {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight > 0}
-    if len(chosen) == 1:
-        pays = False
-    share = 100 * (1 - ensemble_loss / loss) if loss else 0.0
-    verdict = f"an average of trials changes the loss outside the fits by {-share:+.1f} %"
-    if not pays:
-        verdict += ", or their order of rows is worse" if ensemble_loss < loss else ""
-    return EnsembleReport(
-        weights=dict(sorted(chosen.items(), key=lambda pair: -pair[1])) if pays else {best: 1.0},
+    is_lower = ensemble_loss < (1 - LEAST_SHARE) * loss
+    pays = len(chosen) > 1 and is_lower and metric.gain(after, before) >= 0.0
+    reason = f"an average of trials has a loss of {ensemble_loss:.4g} outside the fits, the best trial of {loss:.4g}"
+    if is_lower and not pays:
+        reason += f", and the average's {metric.name} is no better" if len(chosen) > 1 else ", and the best is enough"
+    report = EnsembleReport(
         rows=count,
-        reason=verdict,
+        reason=reason,
         loss=loss,
         ensemble_loss=ensemble_loss,
-        standard_error=error,
+        standard_error=float((single - losses).std(ddof=1) / np.sqrt(count)),
     )
+    return EnsembleChoice(dict(sorted(chosen.items(), key=lambda pair: -pair[1])) if pays else alone, report)
 
 
 def select_weights(task: Task, target: npt.NDArray[np.generic], stacked: _Floats) -> _Floats:
@@ -135,8 +124,3 @@ def row_losses(task: Task, target: npt.NDArray[np.generic], predictions: _Floats
         return np.asarray((predictions - target.astype(np.float64)) ** 2)
     likelihood = predictions[np.arange(len(target)), target.astype(np.int64)]
     return np.asarray(-np.log(np.maximum(likelihood, _SMALLEST_PROBABILITY)))
-
-
-def describe_weights(weights: Mapping[str, float], names: Sequence[str]) -> str:
-    """Return the members as text: ``0.5 03-hist_gradient_boosting, 0.5 05-extra_trees``."""
-    return ", ".join(f"{weights[name]:.2g} {name}" for name in names)

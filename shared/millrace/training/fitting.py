@@ -39,7 +39,14 @@ from millrace.training.export import (
 )
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.probability_scaling import ProbabilityScaling, choose_scaling
-from millrace.training.trial_record import ESTIMATOR_NAME, HELD_OUT_NAME, ONNX_NAME, ParityReport, ScalingReport
+from millrace.training.trial_record import (
+    ESTIMATOR_NAME,
+    HELD_OUT_NAME,
+    ONNX_NAME,
+    EnsembleReport,
+    ParityReport,
+    ScalingReport,
+)
 
 Rows = npt.NDArray[np.int64]
 
@@ -130,6 +137,7 @@ class FittedTrial:
     scaling: ScalingReport | None = None
     estimator_bytes: bytes | None = None
     iterations: int | None = None
+    ensemble: EnsembleReport | None = None
 
     @property
     def artifacts(self) -> dict[str, bytes]:
@@ -171,7 +179,7 @@ def fit_trial(
     return FittedTrial(
         onnx_bytes,
         parity,
-        _mean(folds) if folds else measured,
+        mean_metrics(folds) if folds else measured,
         measured,
         folds,
         kinds,
@@ -320,7 +328,7 @@ def measure_folds(schema: TableSchema, rows: HeldOutRows) -> tuple[Mapping[str, 
     return tuple(compute_metrics(schema.task, rows.target[fold], rows.predictions[fold]) for fold in folds)
 
 
-def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
+def mean_metrics(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
     """Return the mean of each metric over the folds in which it is defined."""
     names = dict.fromkeys(name for fold in folds for name in fold)
     return {name: float(np.mean([fold[name] for fold in folds if name in fold])) for name in names}

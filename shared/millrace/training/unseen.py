@@ -25,7 +25,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
 
 from millrace.features import FLOAT32_MAX, FeatureMatrix
-from millrace.training.preprocessing import UNSEEN_CODE, FeatureTable
+from millrace.training.category_statistics import UNSEEN_CODE
+from millrace.training.preprocessing import FeatureTable
 from millrace.training.search_plan import one_hot_values
 
 #: Training rows whose mean prediction decides the weights of an unseen category.
