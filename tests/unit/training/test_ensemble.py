@@ -8,6 +8,7 @@ from millrace.features import FeatureMatrix
 from millrace.metrics.catalogue import get_metric
 from millrace.serving.model import PROBABILITIES_OUTPUT, OnnxModel
 from millrace.training.candidates import get_candidate
+from millrace.training.early_stopping import fixed
 from millrace.training.ensemble import (
     LEAST_ROWS,
     MAX_MEMBERS,
@@ -107,7 +108,7 @@ def exported(candidate, dataset):
     schema, train = dataset.schema, dataset.splits["train"]
     space = next(one for one in SEARCH_SPACES if one.candidate == candidate and schema.task in one.tasks)
     small = {"hist_gradient_boosting": {"max_iter": 10}, "extra_trees": {"n_estimators": 10}}
-    parameters = {**space.fixed, **space.first, **small.get(candidate, {})}
+    parameters = fixed({**space.fixed, **space.first, **small.get(candidate, {})}, None)
     pipeline = get_candidate(candidate, schema.task).build(schema.task, train.features, parameters, 0)
     return export_onnx(pipeline.fit(FeatureTable(train.features), train.target), train.features, schema.task)
 
