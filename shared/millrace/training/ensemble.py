@@ -3,7 +3,7 @@
 Members are added one by one, with replacement, as long as the loss of the average falls (Caruana, Niculescu-Mizil, Crew
 and Ksikes, "Ensemble selection from libraries of models", ICML 2004). The weights are chosen on the same rows for all
 trials: out of fold, or the validation split. An average of models always looks good on the rows it was chosen on, so it
-is judged by cross-validation: the weights of each fold's rows come from the other folds.
+is validated by cross-validation: the weights of each fold's rows come from the other folds.
 """
 
 from collections.abc import Mapping
@@ -122,5 +122,5 @@ def row_losses(task: Task, target: npt.NDArray[np.generic], predictions: _Floats
     """Return the squared error, or the log loss, of each row."""
     if task == "regression":
         return np.asarray((predictions - target.astype(np.float64)) ** 2)
-    likelihood = predictions[np.arange(len(target)), target.astype(np.int64)]
-    return np.asarray(-np.log(np.maximum(likelihood, _SMALLEST_PROBABILITY)))
+    chance = predictions[np.arange(len(target)), target.astype(np.int64)]
+    return np.asarray(-np.log(np.maximum(chance, _SMALLEST_PROBABILITY)))

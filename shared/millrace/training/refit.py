@@ -129,7 +129,7 @@ def refit_winner(
 def exceeded_limit(
     fitted: FittedTrial, schema: TableSchema, rows: PreparedSplit, gate: GateSpec, clock: Callable[[], float]
 ) -> str:
-    """Return the limit of size or latency that a model exceeds, in words; empty where it keeps all."""
+    """Return the limit of size or latency that a model exceeds; empty where it keeps all."""
     size = len(fitted.onnx_bytes)
     if size > gate.max_model_bytes:
         return f"its {size:,} bytes exceed the limit of {gate.max_model_bytes:,}"

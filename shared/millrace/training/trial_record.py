@@ -69,7 +69,7 @@ class EnsembleMember(Record, frozen=True, kw_only=True):
 
 
 class EnsembleReport(Record, frozen=True, kw_only=True):
-    """Result of the search for an average of trials that is better than the best one; ``reason`` in words.
+    """Result of the search for an average of trials that is better than the best one, and its ``reason``.
 
     The losses are squared error or log loss of ``rows`` outside the fits: of the best trial, and of the average by
     weights that other folds of the rows chose, with the standard error of the difference. Without ``members`` the best
