@@ -52,12 +52,8 @@ def run_millrace(table: SplitTable) -> tuple[Any, Line]:
     with threadpool_limits(1):
         began, worked = time.perf_counter(), time.process_time()
         world = TrainingRun.prepared(Dataset(table.schema, table.splits), training={})
-        plan = world.plan()
-        while True:
-            outcomes = [world.train(pointer) for lane in plan.lanes for pointer in lane.trials]
-            if plan.last_round:
-                break
-            plan = world.plan(plan.round, outcomes)
+        world.clock = time.perf_counter
+        outcomes = world.search()
         verdict = world.evaluate(outcomes)
         wall, processor = time.perf_counter() - began, time.process_time() - worked
         assert verdict.trial_id, verdict.reasons

@@ -58,6 +58,8 @@ class TrainingSpec(SpecPart):
     calibrate: Literal["auto", "never"] = "auto"
     #: Whether the winner is fitted again, on training and validation rows.
     refit: Literal["auto", "never"] = "auto"
+    #: Whether the refit averages the best few trials where rows outside the fits show that it pays.
+    ensemble: Literal["auto", "never"] = "auto"
     #: Ranges that override the search space's own, by candidate and parameter.
     parameters: dict[str, dict[str, ParameterRange]] = Field(default_factory=dict)
 

@@ -184,16 +184,19 @@ class Candidate:
         parameters: Mapping[str, Any],
         seed: int,
         plain_numbers: Sequence[int] = (),
+        *,
+        dates: Sequence[int] = (),
     ) -> ModelPipeline:
         """Build the unfitted pipeline of a trial from the features of the training split.
 
-        ``plain_numbers`` are the columns of ``features.numbers`` that are no parts of a date or a text.
+        ``plain_numbers`` are the columns of ``features.numbers`` that are no parts of a date or a text; ``dates`` are
+        those with the days of a date.
         """
         factory = self.regressor if task == "regression" else self.classifier
         assert factory is not None  # noqa: S101  # its search space names no other task
         random = {"random_state": seed} if self.seeded else {}
         steps = [
-            ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed)),
+            ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed, dates=dates)),
             ("estimator", factory(**random, **parameters)),
         ]
         pipeline = ModelPipeline(steps)

@@ -17,7 +17,7 @@ from millrace.errors import ModelExportError, TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.hashing import split_mix64
 from millrace.metrics.catalogue import compute_metrics
-from millrace.schema import TableSchema
+from millrace.schema import ColumnType, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
 from millrace.training.early_stopping import (
@@ -39,7 +39,14 @@ from millrace.training.export import (
 )
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.probability_scaling import ProbabilityScaling, choose_scaling
-from millrace.training.trial_record import ESTIMATOR_NAME, HELD_OUT_NAME, ONNX_NAME, ParityReport, ScalingReport
+from millrace.training.trial_record import (
+    ESTIMATOR_NAME,
+    HELD_OUT_NAME,
+    ONNX_NAME,
+    EnsembleReport,
+    ParityReport,
+    ScalingReport,
+)
 
 Rows = npt.NDArray[np.int64]
 
@@ -130,6 +137,7 @@ class FittedTrial:
     scaling: ScalingReport | None = None
     estimator_bytes: bytes | None = None
     iterations: int | None = None
+    ensemble: EnsembleReport | None = None
 
     @property
     def artifacts(self) -> dict[str, bytes]:
@@ -171,7 +179,7 @@ def fit_trial(
     return FittedTrial(
         onnx_bytes,
         parity,
-        _mean(folds) if folds else measured,
+        mean_metrics(folds) if folds else measured,
         measured,
         folds,
         kinds,
@@ -263,7 +271,14 @@ def _fit(
         if missing:
             raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
     candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, parameters, trial.seed, _plain_numbers(schema))
+    pipeline = candidate.build(
+        schema.task,
+        train.features,
+        parameters,
+        trial.seed,
+        _number_columns(schema, "boolean", "integer", "number"),
+        dates=_number_columns(schema, "datetime"),
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = (FeatureTable(stop.features), stop.target) if stop else None
@@ -271,11 +286,10 @@ def _fit(
     return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
 
 
-def _plain_numbers(schema: TableSchema) -> list[int]:
-    """Return the numeric columns that hold a feature's value, not a part of a date or a text."""
+def _number_columns(schema: TableSchema, *kinds: ColumnType) -> list[int]:
+    """Return the first numeric column of each feature of these types."""
     widths = [schema.number_width(column) for column in schema.features]
     starts = np.cumsum([0, *widths[:-1]]).tolist() if widths else []
-    kinds = ("boolean", "integer", "number")
     return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 
@@ -314,7 +328,7 @@ def measure_folds(schema: TableSchema, rows: HeldOutRows) -> tuple[Mapping[str, 
     return tuple(compute_metrics(schema.task, rows.target[fold], rows.predictions[fold]) for fold in folds)
 
 
-def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
+def mean_metrics(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
     """Return the mean of each metric over the folds in which it is defined."""
     names = dict.fromkeys(name for fold in folds for name in fold)
     return {name: float(np.mean([fold[name] for fold in folds if name in fold])) for name in names}

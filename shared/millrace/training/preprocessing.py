@@ -8,10 +8,11 @@ column                   linear models                       trees
 number                   median imputed, standardised        median imputed, or NaN where the
                                                              estimator supports it
 number, never known      left out                            left out
+two dates                their difference, as a number       their difference, as a number
 string                   one-hot of the most frequent        ordinal code; -1 for a value that
                          values; any other is all zeros      training has not seen
-string of many values,   target encoding, shrunk towards     target encoding, likewise; an unseen
-binary or regression     the overall mean, which stands for  value is below all others
+string of many values    target encoding, shrunk towards     ordinal code and target encoding; an
+                         the overall mean, which stands for  unseen value is below all others
                          an unseen value
 =======================  ==================================  ====================================
 
@@ -19,27 +20,25 @@ binary or regression     the overall mean, which stands for  value is below all 
 Trees get no scaler: after one, float32 rounding moves rows across split points and the ONNX model predicts differently.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from skl2onnx.sklapi import CastTransformer
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.schema import Task
+from millrace.training.category_statistics import UNSEEN_CODE, CategoryStatistics
+from millrace.training.date_differences import DateDifferences, date_pairs
 from millrace.training.search_plan import MAX_ONE_HOT_VALUES, one_hot_values
 
 #: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that support missing values.
 Encoding = Literal["scaled", "imputed", "native"]
-
-#: Code of an unseen category for trees.
-UNSEEN_CODE = -1
 
 
 class FeatureTable:
@@ -74,12 +73,20 @@ class FeatureTable:
 
 
 def build_preprocessor(
-    encoding: Encoding, features: FeatureMatrix, *, task: Task = "multiclass", seed: int = 0
+    encoding: Encoding,
+    features: FeatureMatrix,
+    *,
+    task: Task = "binary",
+    seed: int = 0,
+    dates: Sequence[int] = (),
 ) -> ColumnTransformer:
-    """Build the unfitted preprocessing of a :class:`FeatureTable`; raises ``TrainingFailedError`` without values."""
+    """Build the unfitted preprocessing of a :class:`FeatureTable`; raises ``TrainingFailedError`` without values.
+
+    ``dates`` are the columns of ``features.numbers`` that hold the days of a date.
+    """
     offset = features.numbers.shape[1]
     known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
-    few, many = _by_cardinality(features.strings, task)
+    few, many = _by_cardinality(features.strings)
     steps: list[tuple[str, Any, list[int]]] = []
     if known:
         steps.append(("numbers", _numbers_step(encoding), known))
@@ -87,17 +94,20 @@ def build_preprocessor(
         step = _strings_step(encoding, features.strings[:, few])
         steps.append(("strings", step, [offset + column for column in few]))
     if many:
-        step = _target_encoding_step(encoding, task, seed)
+        step = _statistics_step(encoding, task, seed)
         steps.append(("many_strings", step, [offset + column for column in many]))
+    pairs = date_pairs(features.numbers, dates)
+    if pairs:
+        days = sorted({column for pair in pairs for column in pair})
+        places = tuple((days.index(first), days.index(second)) for first, second in pairs)
+        steps.append(("date_differences", _differences_step(encoding, places), days))
     if not steps:
         raise TrainingFailedError("no feature column holds a known value in the training split")
     return ColumnTransformer(steps)
 
 
-def _by_cardinality(strings: npt.NDArray[Any], task: Task) -> tuple[list[int], list[int]]:
+def _by_cardinality(strings: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
     """Return the string columns of few values, and those of many."""
-    if task == "multiclass":
-        return list(range(strings.shape[1])), []
     many = [column for column in range(strings.shape[1]) if len(np.unique(strings[:, column])) > MAX_ONE_HOT_VALUES]
     return [column for column in range(strings.shape[1]) if column not in many], many
 
@@ -107,6 +117,12 @@ def _numbers_step(encoding: Encoding) -> Any:
         return "passthrough"
     impute = SimpleImputer(strategy="median")
     return Pipeline([("impute", impute), ("scale", StandardScaler())]) if encoding == "scaled" else impute
+
+
+def _differences_step(encoding: Encoding, pairs: tuple[tuple[int, int], ...]) -> Any:
+    differences = DateDifferences(pairs)
+    rest = _numbers_step(encoding)
+    return differences if rest == "passthrough" else make_pipeline(differences, rest)
 
 
 def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
@@ -121,14 +137,10 @@ def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
     return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=UNSEEN_CODE, dtype=np.float32)
 
 
-def _target_encoding_step(encoding: Encoding, task: Task, seed: int) -> Any:
-    """Return target encoding (Micci-Barreca, SIGKDD Explorations 3, 2001), in folds: no row's code holds its target."""
-    folds = KFold if task == "regression" else StratifiedKFold
-    kind = "continuous" if task == "regression" else "binary"
-    encode = TargetEncoder(target_type=kind, cv=folds(5, shuffle=True, random_state=seed))
+def _statistics_step(encoding: Encoding, task: Task, seed: int) -> Any:
+    statistics = CategoryStatistics(task, codes=encoding != "scaled", seed=seed)
     # float32 before the estimator sees it, as ONNX Runtime has it: otherwise a split point may lie between the two.
-    steps = [("encode", encode), ("cast", CastTransformer())]
-    return Pipeline([*steps, ("scale", StandardScaler())] if encoding == "scaled" else steps)
+    return Pipeline([("encode", statistics), ("scale", StandardScaler())]) if encoding == "scaled" else statistics
 
 
 def _frequent_values(column: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:

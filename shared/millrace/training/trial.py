@@ -5,7 +5,7 @@ A recorded trial can be reproduced: the same data, parameters and seed give the 
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -27,16 +27,21 @@ from millrace.documents import parse_timestamp
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactIntegrityError, MillraceError
 from millrace.layout import SplitName, split_key, trial_key
+from millrace.metrics.catalogue import Metric, get_metric
 from millrace.observability import logger
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
+from millrace.spec import ModelSpec
+from millrace.training.contenders import Contender, choose_contender
+from millrace.training.ensemble import MAX_CONSIDERED
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
-from millrace.training.planning import load_prepared_schema
-from millrace.training.refit import WinningTrial, refit_winner
+from millrace.training.planning import load_prepared_schema, rank_key
+from millrace.training.refit import exceeded_limit, refit_winner, without_members
 from millrace.training.search_plan import SearchPlan
+from millrace.training.search_space import BASELINE
 from millrace.training.trial_record import HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
 _SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
@@ -80,14 +85,16 @@ def train_trial(
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
-    winner = _read_winner(trial, model_store) if trial.refit_of else None
-    search = SearchPlan.of(run)
+    spec, search = registry.get_spec(run.model), SearchPlan.of(run)
+    choice = None
+    if trial.refit_of:
+        metric = get_metric(schema.task, spec.primary_metric)
+        choice = _Choice(_read_contenders(trial, spec, metric, registry, model_store), spec, metric)
     try:
         with LimitGuard(limits):
             data = load_trial_data(trial, schema, bodies)
-            if winner:
-                trial = replace(trial, parameters=winner.record.final_parameters)
-                fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+            if choice:
+                trial, fitted = _refit(trial, schema, data, choice, clock)
             else:
                 is_last = search is None or not search.refit
                 fitted = fit_trial(trial, schema, data.train, data.validation, is_last=is_last)
@@ -106,13 +113,56 @@ def train_trial(
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
 
 
-def _read_winner(trial: Trial, model_store: ObjectStore) -> WinningTrial:
-    """Read what a refit needs of the trial that it refits."""
+def _read_contenders(
+    trial: Trial, spec: ModelSpec, metric: Metric, registry: Registry, model_store: ObjectStore
+) -> list[Contender]:
+    """Read the trials that a refit chooses from, the best first: the one that it refits, and others of its round."""
     (won,) = trial.refit_of
-    record, held_out = (
-        model_store.get(trial_key(trial.model, trial.run_id, won, name)) for name in (RECORD_NAME, HELD_OUT_NAME)
-    )
-    return WinningTrial(TrialRecord.read(record), held_out)
+    rivals = [
+        other
+        for other in registry.list_trials(trial.model, trial.run_id)
+        if other.status == "succeeded"
+        and not other.refit_of
+        and other.candidate != BASELINE
+        and other.rows == trial.rows
+        and HELD_OUT_NAME in other.artifacts
+    ]
+    rivals.sort(key=lambda other: (other.trial_id != won, rank_key(other.trial_id, other.metrics, metric)))
+    names = [won, *(other.trial_id for other in rivals if other.trial_id != won)]
+    chosen = names[: MAX_CONSIDERED if spec.training.ensemble == "auto" else 1]
+    contenders = []
+    for name in chosen:
+        record, held_out = (
+            model_store.get(trial_key(trial.model, trial.run_id, name, file)) for file in (RECORD_NAME, HELD_OUT_NAME)
+        )
+        contenders.append(Contender(TrialRecord.read(record), held_out))
+    return contenders
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What a refit chooses from, and by."""
+
+    contenders: Sequence[Contender]
+    spec: ModelSpec
+    metric: Metric
+
+
+def _refit(
+    trial: Trial, schema: TableSchema, data: "TrialData", choice: _Choice, clock: Callable[[], float]
+) -> tuple[Trial, FittedTrial]:
+    """Return what is refitted, one trial or an average within the limits of the gate, and the result."""
+    contenders, spec = choice.contenders, choice.spec
+    winner = choose_contender(contenders, schema, data.validation, choice.metric)
+    trial = replace(trial, parameters=contenders[0].record.final_parameters)
+    fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+    if fitted.ensemble and fitted.ensemble.members:
+        exceeded = exceeded_limit(fitted, schema, data.validation, spec.gate, clock)
+        if not exceeded:
+            return replace(trial, refit_of=tuple(member.trial_id for member in fitted.ensemble.members)), fitted
+        winner = without_members(winner, contenders[0], exceeded)
+        fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+    return trial, fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +222,7 @@ def build_record(
         artifacts={name: sha256_of(body) for name, body in fitted.artifacts.items()},
         iterations=fitted.iterations,
         scaling=fitted.scaling,
+        ensemble=fitted.ensemble,
         libraries=library_versions(),
         code_version=millrace.__version__,
         duration_seconds=duration_seconds,
@@ -258,7 +309,7 @@ def reproduce_trial(
     data = load_trial_data(record.trial, schema, bodies)
     if record.refit_of:
         # What the winner's folds gave is in the record: its parameters, iterations and calibration.
-        fitted = refit_winner(record.trial, schema, data.train, data.validation, WinningTrial(record, b""))
+        fitted = refit_winner(record.trial, schema, data.train, data.validation, Contender(record, b""))
     else:
         fitted = fit_trial(record.trial, schema, data.train, data.validation, is_last=False)
     now, then = library_versions(), record.libraries

@@ -58,6 +58,32 @@ class ScalingReport(Record, frozen=True, kw_only=True):
     bias: tuple[float, ...] = ()
 
 
+class EnsembleMember(Record, frozen=True, kw_only=True):
+    """A trial whose recipe is a part of an ensemble, with its calibration."""
+
+    trial_id: str
+    weight: float
+    candidate: str
+    parameters: dict[str, Any]
+    scaling: ScalingReport | None = None
+
+
+class EnsembleReport(Record, frozen=True, kw_only=True):
+    """Result of the search for an average of trials that is better than the best one, and its ``reason``.
+
+    The losses are squared error or log loss of ``rows`` outside the fits: of the best trial, and of the average by
+    weights that other folds of the rows chose, with the standard error of the difference. Without ``members`` the best
+    trial stays alone.
+    """
+
+    rows: int
+    reason: str
+    loss: float | None = None
+    ensemble_loss: float | None = None
+    standard_error: float | None = None
+    members: tuple[EnsembleMember, ...] = ()
+
+
 class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     """The record of a trial; :func:`millrace.training.trial.reproduce_trial` trains the same model from it.
 
@@ -100,6 +126,7 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     refit_of: tuple[str, ...] = ()
     iterations: int | None = None  # at which boosting stopped
     scaling: ScalingReport | None = None  # of classes, where the trial was to ``calibrate``
+    ensemble: EnsembleReport | None = None  # of the trials of a search, where their winner is refitted
 
     @property
     def final_parameters(self) -> dict[str, Any]:

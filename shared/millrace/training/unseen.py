@@ -25,7 +25,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
 
 from millrace.features import FLOAT32_MAX, FeatureMatrix
-from millrace.training.preprocessing import UNSEEN_CODE, FeatureTable
+from millrace.training.category_statistics import UNSEEN_CODE
+from millrace.training.preprocessing import FeatureTable
 from millrace.training.search_plan import one_hot_values
 
 #: Training rows whose mean prediction decides the weights of an unseen category.
@@ -103,11 +104,8 @@ def _tree_bounds(steps: Mapping[str, tuple[Any, Any]], outputs: Mapping[str, sli
         own = outputs["strings"]
         bounds |= dict.fromkeys(range(own.start, own.stop), UNSEEN_CODE / 2)
     if "many_strings" in steps:
-        own, encoder = outputs["many_strings"], steps["many_strings"][0]["encode"]
-        lowest = min(float(codes.min()) for codes in encoder.encodings_)
-        gap = max(1.0, abs(lowest))
-        encoder.target_mean_ = lowest - gap
-        bounds |= dict.fromkeys(range(own.start, own.stop), lowest - gap / 2)
+        own, statistics = outputs["many_strings"], steps["many_strings"][0]
+        bounds |= dict(zip(range(own.start, own.stop), statistics.set_unseen_below().tolist(), strict=True))
     return bounds
 
 

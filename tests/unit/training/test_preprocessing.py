@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
+from millrace.training.category_statistics import MAX_STATISTIC_CLASSES
 from millrace.training.preprocessing import FeatureTable, build_preprocessor
-from millrace.training.search_plan import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES, encoded_width
+from millrace.training.search_plan import MAX_ONE_HOT_OUTPUTS, encoded_width
 
 from tests.prepared_data import make_features
 
@@ -50,13 +51,15 @@ def test_native_encoding_leaves_missing_values_to_the_estimator():
 
 
 def test_one_hot_keeps_the_most_frequent_values_and_rare_ones_are_all_zeros():
-    values = [f"v{number:03d}" for number in range(MAX_ONE_HOT_VALUES + 5)]
+    columns = 100
+    most = MAX_ONE_HOT_OUTPUTS // columns
+    values = [f"v{number:03d}" for number in range(most + 5)]
     column = np.array([*values, *values[5:]])
-    features = FeatureMatrix(np.empty((len(column), 0), dtype=np.float32), column[:, None])
+    strings = np.repeat(column[:, None], columns, axis=1)
+    features = FeatureMatrix(np.empty((len(column), 0), dtype=np.float32), strings)
 
-    output = fitted_output("scaled", features)
+    output = fitted_output("scaled", features)[:, :most]
 
-    assert output.shape == (len(column), MAX_ONE_HOT_VALUES)
     np.testing.assert_array_equal(output[:5], 0)
     np.testing.assert_array_equal(output[5:].sum(axis=1), 1)
 
@@ -83,19 +86,59 @@ def test_a_string_of_many_values_becomes_its_mean_outcome(encoding):
     output = preprocessor.transform(FeatureTable(features))
 
     assert output.dtype == np.float32
-    assert output.shape == (400, 1 + (2 if encoding == "scaled" else 1))
+    # A one-hot vector or a code of the short column; of the long one its statistic, for trees after its code.
+    assert output.shape == (400, 3)
     assert np.corrcoef(output[:, -1], target)[0, 1] > 0.8
     unseen = FeatureMatrix(features.numbers[:1], np.array([["never seen", "a"]]))
     middle = preprocessor.transform(FeatureTable(unseen))[0, -1]
     assert output[target == 0, -1].max() < middle < output[target == 1, -1].min()
 
 
-def test_with_several_classes_there_is_no_mean_outcome():
+def test_trees_get_the_code_beside_the_mean_outcome():
+    features, target = many_values()
+    preprocessor = build_preprocessor("native", features, task="binary").fit(FeatureTable(features), target)
+
+    codes = preprocessor.transform(FeatureTable(features))[:, 1]
+
+    values = np.unique(features.strings[:, 0])
+    np.testing.assert_array_equal(codes, np.searchsorted(values, features.strings[:, 0]))
+
+
+def test_no_row_of_training_knows_its_own_target():
+    rng = np.random.default_rng(0)
+    # Two rows of each category, and nothing to learn: only a row's own target would correlate with its statistic.
+    strings = np.char.add("v", np.repeat(np.arange(300), 2).astype(str))[:, None]
+    features = FeatureMatrix(np.empty((600, 0), dtype=np.float32), strings)
+    target = rng.normal(size=600)
+
+    fitted = build_preprocessor("native", features, task="regression").fit_transform(FeatureTable(features), target)
+
+    assert abs(np.corrcoef(fitted[:, 1], target)[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize(("classes", "width"), [(3, 3), (12, MAX_STATISTIC_CLASSES)])
+def test_with_several_classes_each_of_the_most_frequent_has_a_share(classes, width):
+    features, _ = many_values(1_200)
+    codes = np.char.replace(features.strings[:, 0], "v", "").astype(np.int64)
+    target = codes % classes
+
+    preprocessor = build_preprocessor("scaled", features, task="multiclass").fit(FeatureTable(features), target)
+    output = preprocessor.transform(FeatureTable(features))
+
+    assert output.shape == (1_200, 2 + width)
+    if classes == width:
+        assert (output[:, 2:].argmax(axis=1) == target).all()
+
+
+def test_a_class_of_few_rows_does_not_stop_the_statistics():
     features, _ = many_values()
+    target = np.zeros(400, dtype=np.int64)
+    target[:2], target[2:200] = 2, 1
 
-    output = build_preprocessor("imputed", features, task="multiclass").fit_transform(FeatureTable(features))
+    output = build_preprocessor("native", features, task="multiclass").fit_transform(FeatureTable(features), target)
 
-    assert set(output[:, 0]) <= set(range(100))
+    assert output.shape == (400, 1 + 1 + 3)
+    assert np.isfinite(output).all()
 
 
 def test_a_wide_table_of_strings_keeps_fewer_values_of_each():
