@@ -18,6 +18,7 @@ from millrace.management.calls import ApiRoute, Call
 from millrace.management.deployments import DEFAULT_WINDOW, LONGEST_WINDOW, describe_dora
 from millrace.management.stack_costs import describe_costs
 from millrace.monitoring.alerts import describe_actions
+from millrace.monitoring.job_series import load_job_report
 from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION, validate_model_name, validate_run_id
 from millrace.registry.ledger import KEYS_LEDGER
@@ -48,13 +49,14 @@ from millrace.triggers.requests import REFUSED_UPLOADS
 
 
 def _get_report(call: Call, model: str) -> dict[str, Any]:
-    """Return the latest monitoring report; null before the first."""
+    """Return the latest reports on requests and on captured batch jobs; null before the first."""
     model = call.existing(model)
-    page = monitoring_key(model, "reports/latest.html")
+    of_jobs = load_job_report(model, call.data_store)
+    rest = {"page": monitoring_key(model, "reports/latest.html"), "batch": of_jobs and to_plain(of_jobs)}
     try:
         report = MonitoringReport.read(call.data_store.get(monitoring_key(model, "reports/latest.json")))
     except ArtifactNotFoundError:
-        return {"model": model, "report": None, "page": page}
+        return {"model": model, "report": None, **rest}
     # The report holds the actions up to the time it was made; the response holds those up to now.
     incidents = [
         replace(one, actions=describe_actions(model, one.event, one.incident_id, one.requests, call.registry))
@@ -62,7 +64,7 @@ def _get_report(call: Call, model: str) -> dict[str, Any]:
         else one
         for one in report.incidents
     ]
-    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), "page": page}
+    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), **rest}
 
 
 def _get_monitoring_run(call: Call, model: str, run: str) -> dict[str, Any]:
