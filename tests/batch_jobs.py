@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from millrace.batch.finishing import finish_job
 from millrace.batch.job import BatchJob, JobManifest, PartPointer, SourceObject
 from millrace.batch.job_planning import plan_job
 from millrace.batch.part_scoring import score_planned
+from millrace.data.reference import describe_reference
 from millrace.documents import from_plain
 from millrace.layout import job_key, scored_prefix
 from millrace.schema import Task
@@ -37,6 +39,23 @@ def churn_model(task: Task = "binary", *, remark: bool = False) -> LoadedModel:
     return LoadedModel(
         "churn", 3, onnx, schema, threshold, calibration=churn_calibration(task), read_background=churn_background
     )
+
+
+@cache
+def churn_reference(task: Task = "binary") -> bytes:
+    """Return ``reference.json`` of a training split of two hundred rows."""
+    schema, draw, n_rows = churn_schema(task), np.random.default_rng(0), 200
+    columns: dict[str, Any] = {}
+    for column in schema.features:
+        if column.type == "category":
+            columns[column.name] = draw.choice(np.array(column.categories or ("Lima", "Oslo"), dtype=np.str_), n_rows)
+        elif column.type == "datetime":
+            columns[column.name] = np.datetime64("2024-01-01T00:00:00", "us") + draw.integers(0, 10**13, n_rows)
+        else:
+            columns[column.name] = draw.integers(0, 2 if column.type == "boolean" else 90, n_rows).astype(np.float64)
+    regression = task == "regression"
+    target = draw.normal(3, 1, n_rows) if regression else draw.integers(0, len(schema.classes), n_rows)
+    return describe_reference(schema, columns, target).write()
 
 
 def new_job(store: MemoryObjectStore, *keys: str, **options: Any) -> BatchJob:

@@ -117,7 +117,11 @@ def churn_onnx(task: Task = "binary", seed: int = 0, *, remark: bool = False) ->
 
 
 def version_artifacts(
-    onnx: bytes, schema: TableSchema, background: bytes | None = None, **signature: object
+    onnx: bytes,
+    schema: TableSchema,
+    background: bytes | None = None,
+    reference: bytes | None = None,
+    **signature: object,
 ) -> dict[str, bytes]:
     """Return a version's artifacts by name, as they are registered; the manifest names the others.
 
@@ -126,6 +130,8 @@ def version_artifacts(
     artifacts = {"model.onnx": onnx, "signature.json": json.dumps({"schema": schema.to_dict(), **signature}).encode()}
     if background is not None:
         artifacts["background.npz"] = background
+    if reference is not None:
+        artifacts["reference.json"] = reference
     manifest = {"artifacts": {name: {"sha256": sha256(body), "size": len(body)} for name, body in artifacts.items()}}
     return {**artifacts, "manifest.json": json.dumps(manifest).encode()}
 

@@ -3,6 +3,7 @@
     python benchmarks/batch/compare.py                          # a million rows, seven rounds
     python benchmarks/batch/compare.py --rounds 3 --rows 100000
     python benchmarks/batch/compare.py --scaling                # Millrace alone: 1e5, 1e6 and 1e7 rows
+    python benchmarks/batch/compare.py --lanes --rows 10000000  # wall time with 1, 2 and 4 lanes, on all cores
 
 Every measurement is a process of its own, pinned to one core, timed from the file to the file of results; imports and
 loading the model are left out of the times. Environments are made by uv from the pinned requirement files of
@@ -150,12 +151,38 @@ def scale(work: Path, rounds: int) -> None:
                 print(f"{kind}, {name}, {rows:,} rows: {cpu:.2f} s of processor, {row}, peak {peak:.0f} MB")
 
 
+def compare_lanes(work: Path, rows: int, rounds: int) -> None:
+    """Print the wall time of a job with 1, 2 and 4 lanes, and the whole as a multiple of the slowest lane."""
+    write_rows(work, rows)
+    for kind in models.KINDS:
+        found: dict[int, list[dict[str, float]]] = {1: [], 2: [], 4: []}
+        for _ in range(rounds):
+            for lanes, runs in found.items():
+                command = [
+                    interpreter("millrace", work),
+                    HERE / "run_lanes.py",
+                    work,
+                    kind,
+                    str(rows),
+                    "csv",
+                    str(lanes),
+                ]
+                done = subprocess.run(command, capture_output=True, text=True, env=environment(work), check=True)
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
+        for lanes, runs in found.items():
+            wall, slowest = (statistics.median(run[key] for run in runs) for key in ("wall", "slowest"))
+            share = statistics.median(run["wall"] / run["slowest"] for run in runs)
+            job = f"{kind}, {rows:,} rows in {runs[0]['parts']} parts, {lanes} lanes"
+            print(f"{job}: {wall:.1f} s, slowest lane {slowest:.1f} s, {share:.2f}x of it")
+
+
 def main() -> None:
     """Read the arguments, make what is compared, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--lanes", action="store_true")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-batch-benchmark")
     arguments = parser.parse_args()
     work = arguments.work
@@ -165,6 +192,9 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     if arguments.scaling:
         scale(work, min(3, arguments.rounds))
+        return
+    if arguments.lanes:
+        compare_lanes(work, arguments.rows, arguments.rounds)
         return
     write_rows(work, arguments.rows)
     compare(work, arguments.rows, arguments.rounds)

@@ -140,6 +140,9 @@ def job_report(job: Mapping[str, Any], bucket: str) -> RenderableType:
     if summary.get("rows") is not None:
         counts = f"{format_count(summary['rows'], 'row')}, {summary.get('refused', 0):,} refused"
         lines.append(Text(counts + _speed(job)))
+        if captured := summary.get("captured"):
+            count = format_count(captured, "row")
+            lines.append(Text(f"{count} captured, compared with training by: millrace monitor {job['model']}"))
         lines += _predictions(summary.get("predictions") or {})
         refused = sorted((summary.get("refused_by_reason") or {}).items(), key=lambda one: -one[1])
         if refused:

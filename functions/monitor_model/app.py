@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, object_store, registry, registry_store
 from millrace.contracts import MonitoringRequest, MonitoringVerdict
 from millrace.monitoring.due_models import begin_check, finish_check
+from millrace.monitoring.job_series import deliver_job_alerts, monitor_jobs
 from millrace.monitoring.monitor import (
     IDLE_OUTCOMES,
     UNFINISHED_OUTCOMES,
@@ -31,7 +32,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)
     model, now = request.model, datetime.now(UTC)
     store, item_store = object_store(settings.data_bucket), registry_store()
-    mark, is_active = begin_check(item_store, model, now)
+    check = begin_check(item_store, model, now)
     outcome = monitor_model(
         model,
         registry=registry(),
@@ -41,16 +42,21 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),
-        is_active=is_active,
+        is_active=check.is_active,
         remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     if settings.model_metrics:
         write_outcome_metrics(model, outcome, now)
-    delivered = deliver_alerts(model, store, event_publisher(), notifier(settings.alarm_topic_arn))
+    channels = event_publisher(), notifier(settings.alarm_topic_arn)
+    delivered = deliver_alerts(model, store, *channels)
+    if check.has_jobs:
+        models = object_store(settings.models_bucket)
+        monitor_jobs(model, registry=registry(), data_store=store, model_store=models, now=now)
+        delivered += deliver_job_alerts(model, store, *channels)
     if outcome.outcome not in UNFINISHED_OUTCOMES:
         idle = outcome.outcome if outcome.outcome in IDLE_OUTCOMES else ""
         open_incidents = {"open_incidents": outcome.open_incidents, "own_schedule": outcome.own_schedule}
-        finish_check(item_store, model, mark, outcome.next_check_at, idle=idle, **open_incidents)
+        finish_check(item_store, model, check.mark, outcome.next_check_at, idle=idle, **open_incidents)
     collect_rewards(model, registry(), store, now)
     remind_of_release(model, registry(), event_publisher(), now)
     logger.info("model monitored", model=model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)

@@ -375,6 +375,7 @@ class BatchRecord:
     join: bool = False  # the columns of the files are in the results too
     interval: float | None = None  # level of intervals or prediction sets
     explain: bool = False  # by how much each feature moves a prediction
+    capture: Literal["none", "batch"] = "none"  # ``batch``: monitoring compares the rows with training
     max_refused_share: float = 0.1
     status: BatchStatus = "queued"
     attempt: int = 1  # grows when a job that ended is run again for what is missing

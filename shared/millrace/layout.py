@@ -15,6 +15,8 @@
     monitoring/<model>/state.json.gz                  state of monitoring; changed only by who read it last
     monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
+    monitoring/<model>/batch/windows/<job_id>.json.gz histograms of the rows of captured batch jobs
+    monitoring/<model>/batch/state.json.gz            state of monitoring of batch jobs; reports/batch.json
     score/<model>/<file>                              drop zone of batch scoring: a file is a job
     score/<model>/<folder>/...                        files of one job, started by `_SUCCESS`, a manifest or a request
     scored/<model>/<job_id>/                          part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
@@ -229,6 +231,16 @@ def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
 def monitoring_key(model: str, name: str) -> str:
     """Return the key of one of monitoring's documents about a model."""
     return f"monitoring/{model}/{name}"
+
+
+def job_windows_prefix(model: str) -> str:
+    """Return the prefix of the histograms of captured batch jobs."""
+    return monitoring_key(model, "batch/windows/")
+
+
+def job_window_key(model: str, job_id: str) -> str:
+    """Return the key of the histograms of a captured batch job's rows."""
+    return f"{job_windows_prefix(model)}{job_id}.json.gz"
 
 
 def replay_key(model: str, replay_id: str, name: str) -> str:

@@ -7,15 +7,18 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
 from millrace.aws.clients import registry, registry_store
 from millrace.batch.job_records import get_job, run_again
+from millrace.monitoring.due_models import find_due_models
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
+from tests.batch_jobs import churn_reference
 from tests.integration.application import DATA_BUCKET, SCORING_ARN, Application, WorkerDiedError, deploy
 from tests.integration.conftest import MOTO_CONFIG
 from tests.integration.test_captures import MODEL, promote
@@ -277,3 +280,30 @@ def test_a_job_that_is_cancelled_while_it_runs_stays_cancelled(scoring: Scoring,
     assert get_job(MODEL, job["job_id"], registry_store()) == queued
     assert "_SUCCESS" not in scoring.results(ended)
     assert scoring.actions() == ["batch_cancelled", "batch_requested"]
+
+
+def test_a_captured_job_is_monitored_apart_from_requests(scoring: Scoring, small_parts: None) -> None:
+    promote(2, churn_reference())
+    _, job = scoring.request(source=arrived(scoring, "night/a.csv", table(300)), capture="batch")
+    ended = scoring.wait(job["job_id"])
+    assert (ended["status"], ended["reasons"], ended["capture"]) == ("succeeded", [], "batch")
+    assert ended["summary"]["captured"] == 300
+    assert find_due_models(registry_store(), datetime.now(UTC)).names == (MODEL,)
+
+    verdict = scoring.application.call("monitor_model", {"model": MODEL, "round": 0})
+
+    assert (verdict["outcome"], verdict["rows"]) == ("nothing_new", 0)
+    path = f"/models/{MODEL}/monitoring"
+    status, body = scoring.application.get(path, "/models/{model}/monitoring", {"model": MODEL})
+    assert status == 200
+    [window] = body["batch"]["jobs"]
+    assert (window["job_id"], window["version"], window["rows"]) == (job["job_id"], 2, 300)
+    # The made-up ages are not those of training.
+    assert "feature_drift:age" in window["breaches"]
+    assert not scoring.application.keys(DATA_BUCKET, "captures/")
+
+
+def arrived(scoring: Scoring, name: str, body: bytes) -> str:
+    """Put a file into a folder, which starts nothing; returns its key."""
+    assert scoring.arrive(name, body) == []
+    return f"score/{MODEL}/{name}"

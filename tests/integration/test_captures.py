@@ -34,9 +34,9 @@ def entry(entry_id: str) -> LedgerEntry:
     return LedgerEntry(MODEL, entry_id, NOW, "test", "alias_moved", "")
 
 
-def promote(version: int) -> None:
+def promote(version: int, reference: bytes | None = None) -> None:
     """Register a version and make it the champion, as the pipeline does."""
-    artifacts = version_artifacts(churn_onnx(seed=version), churn_schema(), churn_background())
+    artifacts = version_artifacts(churn_onnx(seed=version), churn_schema(), churn_background(), reference)
     for name, body in artifacts.items():
         boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=version_key(MODEL, version, name), Body=body)
     hash_of_manifest = sha256(artifacts["manifest.json"])

@@ -19,7 +19,7 @@ from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import Document, err, format_timestamp, format_value, make_table, out, say
 
 _TIMEOUT_SECONDS = 900.0
-_MAX_FINDINGS = 15
+_MAX_FINDINGS, _MAX_JOBS = 15, 10
 _STATUS_STYLES = {"alarm": "red", "breach": "yellow", "ok": "green", "unknown": "dim"}
 
 
@@ -48,6 +48,7 @@ def monitor(
         out.print_json(json.dumps(document))
     else:
         show_report(model, document["report"])
+        show_jobs(document.get("batch"))
     if report is None and browser and out.is_terminal and not session.as_json:
         report = Path(tempfile.mkdtemp(prefix="millrace-")) / f"{model}.html"
     if report is not None and document["report"] is not None:
@@ -95,6 +96,33 @@ def show_report(model: str, report: dict[str, Any] | None) -> None:
     if report["incidents"]:
         out.print()
     for line in incident_lines(report):
+        out.print(Text(line), soft_wrap=True)
+
+
+def show_jobs(report: dict[str, Any] | None) -> None:
+    """Print the captured batch jobs and their incidents; nothing where none was captured."""
+    if not report:
+        return
+    rows = [
+        (
+            job["job_id"],
+            format_timestamp(job["end"]),
+            job["version"],
+            f"{job['rows']:,}",
+            ", ".join(dict.fromkeys(_subject(key) for key in job["breaches"])) or "none",
+        )
+        for job in reversed(report["jobs"][-_MAX_JOBS:])
+    ]
+    out.print(
+        Text(), make_table("Captured batch jobs", ("job", "ended", "version", "rows", "breaches"), rows), sep="\n"
+    )
+    for finding in report["findings"]:
+        if finding["status"] == "breach":
+            out.print(Text(str(finding["message"])), soft_wrap=True)
+    for incident in report["incidents"]:
+        state = f"resolved {format_timestamp(incident['resolved_at'])}" if incident["resolved_at"] else "open"
+        subjects = ", ".join(dict.fromkeys(incident["subjects"]))
+        line = f"{incident['event']}: {state}, since {format_timestamp(incident['since'])} ({subjects})"
         out.print(Text(line), soft_wrap=True)
 
 

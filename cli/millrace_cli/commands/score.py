@@ -50,6 +50,12 @@ def score(
         bool | None,
         typer.Option("--explain/--no-explain", help="Write by how much each feature moves a prediction."),
     ] = None,
+    capture: Annotated[
+        Literal["none", "batch"] | None,
+        typer.Option(
+            "--capture", help="Have monitoring compare the rows with training: batch or none (default: the spec's)."
+        ),
+    ] = None,
     output_format: Annotated[
         Literal["parquet", "csv"] | None, typer.Option("--format", help="Write this format (default: the spec's).")
     ] = None,
@@ -80,7 +86,7 @@ def score(
     bucket, s3 = target.output("DataBucketName"), target.client("s3")
     check_target(to, bucket)
     options = {"version": version, "alias": alias, "join": join, "interval": interval, "explain": explain}
-    options |= {"format": output_format}
+    options |= {"format": output_format, "capture": capture}
     with session.api() as api:
         api.get(f"/models/{model}")  # before gigabytes are sent
         key = put_source(s3, bucket, model, source, err)

@@ -6,6 +6,7 @@ from millrace.batch.finishing import finish_job
 from millrace.batch.job import BatchJob, JobManifest
 from millrace.batch.job_ledger import end_job
 from millrace.batch.job_records import get_job
+from millrace.captures.activity import mark_activity
 from millrace.contracts import FinishRequest, ScoringResult
 from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
@@ -16,7 +17,18 @@ from millrace.registry.store import Registry
 ACTOR = "finish_scoring"
 _FAULT = "the files could not be read: out of memory or time, or a crash; see the log of plan_scoring"
 #: Of a manifest, in the job's record: what the list of jobs and the ledger show.
-_SUMMARY = ("outcome", "parts", "rows", "refused", "refused_by_reason", "predictions", "seconds", "cost", "warnings")
+_SUMMARY = (
+    "outcome",
+    "parts",
+    "rows",
+    "refused",
+    "refused_by_reason",
+    "predictions",
+    "seconds",
+    "cost",
+    "captured",
+    "warnings",
+)
 
 
 def finish_recorded_job(
@@ -53,6 +65,9 @@ def finish_recorded_job(
         actor=ACTOR,
         summary={name: plain[name] for name in _SUMMARY if name in plain},
     )
+    if manifest is not None and manifest.captured:
+        # After the window is stored, also when this is done again: monitoring would miss it otherwise.
+        mark_activity(item_store, [request.model], "jobs", now, {})
     return ScoringResult(outcome="succeeded" if ended.status == "succeeded" else "failed")
 
 

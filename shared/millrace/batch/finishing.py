@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+from msgspec.structs import replace
+
 import millrace
 from millrace.batch.job import (
     BatchJob,
@@ -16,10 +18,12 @@ from millrace.batch.job import (
     load_plan,
     sum_counts,
 )
+from millrace.captures.job_windows import JobWindow
 from millrace.cost.arithmetic import BatchUsage, calculate_batch
 from millrace.cost.prices import US_EAST_1, PriceList
 from millrace.documents import dump, to_plain
 from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.predictions import Traffic
 from millrace.layout import SUCCESS_MARKER, receipt_key
 from millrace.ports import ObjectStore
 
@@ -27,7 +31,7 @@ from millrace.ports import ObjectStore
 MAX_ERRORS = 10_000
 #: Faults of parts, and parts without a receipt, that a manifest lists.
 _MAX_REASONS, _MAX_MISSING = 20, 100
-_THREADS = 16
+_THREADS, _AT_ONCE = 16, 64
 
 _JSON, _JSON_LINES = "application/json", "application/x-ndjson"
 
@@ -51,7 +55,7 @@ def finish_job(
         ``failed`` when a part cannot be scored or too many rows were refused. Finishing again gives the same.
     """
     plan = load_plan(job.job_id, store)
-    receipts = _receipts(job, plan, store)
+    receipts, captured = _receipts(job, plan, store)
     known = [receipt for receipt in receipts if receipt is not None and not receipt.fault]
     outcome, reasons = _decide(job, plan, receipts, known)
     usage = BatchUsage.of(plan.parts, plan.lanes, sum(one.seconds for one in receipts if one), memory_mb)
@@ -69,6 +73,7 @@ def finish_job(
         refused_by_reason=sum_counts([receipt.refused_by_reason for receipt in known]),
         predictions=add_summaries([receipt.predictions for receipt in known]),
         missing=sum_counts([receipt.missing for receipt in known]),
+        captured=captured.features.rows if captured is not None and outcome == "complete" else 0,
         sources=plan.objects,
         source_bytes=plan.size,
         files=tuple(
@@ -88,19 +93,33 @@ def finish_job(
     store.put(f"{job.destination}errors.jsonl", lines, _JSON_LINES)
     store.put(f"{job.destination}manifest.json", manifest.write(), _JSON)
     if outcome == "complete":
+        if captured is not None:
+            span = {"begin": manifest.created_at, "end": manifest.finished_at}
+            JobWindow(job_id=job.job_id, version=job.version, traffic=captured, **span).store(job.model, store)
         store.put(f"{job.destination}{SUCCESS_MARKER}", b"")
     return manifest
 
 
-def _receipts(job: BatchJob, plan: Plan, store: ObjectStore) -> list[Receipt | None]:
+def _receipts(job: BatchJob, plan: Plan, store: ObjectStore) -> tuple[list[Receipt | None], Traffic | None]:
+    """Return the receipt of each part, and the sum of the histograms that they held; a few are in memory at once."""
+
     def read(number: int) -> Receipt | None:
         try:
             return Receipt.read(store.get(receipt_key(job.job_id, number)))
         except ArtifactNotFoundError:
             return None
 
+    found: list[Receipt | None] = []
+    captured: Traffic | None = None
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(read, range(plan.parts)))
+        for begin in range(0, plan.parts, _AT_ONCE):
+            for one in pool.map(read, range(begin, min(begin + _AT_ONCE, plan.parts))):
+                if one is None or one.captured is None:
+                    found.append(one)
+                    continue
+                captured = one.captured if captured is None else captured + one.captured
+                found.append(replace(one, captured=None))
+    return found, captured
 
 
 def _decide(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from millrace.documents import Document, Record
 from millrace.errors import InvalidInputError
+from millrace.histograms.predictions import Traffic
 from millrace.layout import job_key
 from millrace.ports import ObjectStore
 from millrace.schema import FileFormat
@@ -51,6 +52,7 @@ class BatchJob(Document, frozen=True, kw_only=True, eq=False):
     join: bool = False  # the inputs' columns are in the results too
     interval: float | None = None  # level of intervals or prediction sets
     explain: bool = False  # by how much each feature moves a prediction
+    capture: Literal["none", "batch"] = "none"  # ``batch``: monitoring compares the rows with training
     max_refused_share: float = MAX_REFUSED_SHARE
     created_at: datetime
     created_by: str = ""
@@ -140,6 +142,7 @@ class Receipt(Document, frozen=True, kw_only=True, eq=False):
     refused_by_reason: Mapping[str, int] = {}
     errors: tuple[RowError, ...] = ()  # the first ones
     missing: Mapping[str, int] = {}  # missing values by feature
+    captured: Traffic | None = None  # histograms of the rows with a prediction, of a job with ``capture``
     fault: str = ""
 
 
@@ -168,6 +171,7 @@ class JobManifest(Document, frozen=True, kw_only=True, eq=False):
     refused_by_reason: Mapping[str, int] = {}
     predictions: PredictionSummary = PredictionSummary()
     missing: Mapping[str, int] = {}
+    captured: int = 0  # rows that monitoring compares with training
     sources: int
     source_bytes: int
     files: tuple[OutputFile, ...] = ()

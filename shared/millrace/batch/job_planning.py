@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
+from millrace.batch.captured_rows import describe_obstacle
 from millrace.batch.explained_rows import check_explained_parts, most_explained_rows
 from millrace.batch.job import (
     MAX_LANE_PARTS,
@@ -136,6 +137,8 @@ def plan_parts(
         )
     if job.explain:
         check_explained_parts(parts, loaded, MAX_KNOWN_FILES)
+    obstacle = describe_obstacle(loaded) if job.capture != "none" else ""
+    warnings = [*planner.warnings, *([obstacle] if obstacle else [])]
     rows = [part.rows for part in parts]
     plan = Plan(
         job_id=job.job_id,
@@ -146,7 +149,7 @@ def plan_parts(
         rows=None if None in rows else sum(count for count in rows if count is not None),
         reading=read.model_dump(mode="json", exclude_unset=True),
         several=len(sources) > 1,
-        warnings=tuple(planner.warnings),
+        warnings=tuple(warnings),
     )
     return plan, parts
 

@@ -46,7 +46,7 @@ from millrace.triggers.trigger_events import (
 _MAX_REASON = 1_000
 _MAX_KEY = 900
 #: Of a request; the others of :class:`BatchRequest` say what is scored.
-_OPTIONS = ("format", "join", "interval", "explain", "max_refused_share", "destination")
+_OPTIONS = ("format", "join", "interval", "explain", "capture", "max_refused_share", "destination")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ class BatchRequest(BaseModel):
     join: bool | None = None
     interval: float | None = Field(default=None, ge=0.5, le=0.99)
     explain: bool | None = None
+    capture: Literal["none", "batch"] | None = None
     max_refused_share: float | None = Field(default=None, ge=0.0, le=1.0)
     reason: str = Field(default="", max_length=_MAX_REASON)
     #: The same id is the same request, also when it is sent again.

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
+from millrace.batch.captured_rows import RowCounter
 from millrace.batch.explained_rows import RowExplainer
 from millrace.batch.job import (
     BatchJob,
@@ -146,10 +147,12 @@ class _PartScorer:
     folder: Path
     _counts: _RowCounts = field(default_factory=_RowCounts)
     _explainer: RowExplainer | None = None
+    _counter: RowCounter | None = None
 
     def score(self) -> Receipt:
         columns = ResultColumns.of(self.job, self.loaded)
         self._explainer = RowExplainer.of(self.loaded) if self.job.explain else None
+        self._counter = RowCounter.of(self.job, self.loaded)
         typer = build_typer(self.loaded.schema)
         path, key = self.folder / "results", self.job.destination + result_name(self.job, self.part.number)
         with ResultFile(path, self.job.format) as results:
@@ -179,6 +182,7 @@ class _PartScorer:
             refused_by_reason=dict(counts.reasons.most_common(_MAX_REASONS)),
             errors=tuple(counts.errors),
             missing=dict(counts.missing),
+            captured=None if self._counter is None else self._counter.counts,
         )
 
     def _batches(self, piece: Piece, typer: BatchTyper) -> Iterator[TypedBatch]:
@@ -222,6 +226,8 @@ class _PartScorer:
                     index[place] = -1
         errors = self._count(batch, piece, row, refused)
         self._counts.summaries.append(summarise(self.loaded, outputs, index))
+        if self._counter is not None:
+            self._counter.add(batch, batch.batch.names, outputs.values, index)
         results = make.build(outputs, index)
         if self._explainer is not None:
             results |= self._explainer.explain(batch.columns, outputs.values, index)

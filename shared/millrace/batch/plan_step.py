@@ -81,6 +81,7 @@ def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
         join=record.join,
         interval=record.interval,
         explain=record.explain,
+        capture=record.capture,
         max_refused_share=record.max_refused_share,
         created_at=record.requested_at,
         created_by=record.requested_by,

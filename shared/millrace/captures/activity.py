@@ -13,7 +13,7 @@ from millrace.documents import parse_timestamp
 from millrace.layout import MONITORING_PARTITION, monitoring_item
 from millrace.ports import Compare, Item, RegistryStore, Update
 
-ActivityKind = Literal["traffic", "feedback"]
+ActivityKind = Literal["traffic", "feedback", "jobs"]
 _HOUR_FORMAT = "%Y-%m-%dT%H"
 #: The clocks of two functions may differ by so much.
 _CLOCK_SKEW = timedelta(minutes=1)
@@ -28,6 +28,7 @@ class ModelActivity:
     model: str
     traffic_until: datetime | None = None  # end of the last hour with requests, or with ground truth
     feedback_until: datetime | None = None
+    jobs_until: datetime | None = None  # end of the last hour in which a captured batch job ended
     monitored_at: datetime | None = None  # begin of the last monitoring run that finished
     due_at: datetime | None = None  # when something may change without new rows
     own_schedule: bool = False  # the hourly check leaves it to the schedule of its spec
@@ -38,7 +39,7 @@ class ModelActivity:
     def from_item(cls, item: Item) -> "ModelActivity":
         """Read a stored item; attributes that it lacks have their defaults."""
         times = {name: parse_timestamp(item[name]) if name in item else None for name in ("monitored_at", "due_at")}
-        ends = {f"{kind}_until": _end_of_hour(item.get(kind)) for kind in ("traffic", "feedback")}
+        ends = {f"{kind}_until": _end_of_hour(item.get(kind)) for kind in ("traffic", "feedback", "jobs")}
         return cls(
             item["sk"].removeprefix("MODEL#"),
             **ends,
@@ -50,8 +51,15 @@ class ModelActivity:
 
     def is_active(self, since: datetime) -> bool:
         """Return True when requests or ground truth may have come after ``since``."""
-        ends = [end for end in (self.traffic_until, self.feedback_until) if end is not None]
-        return any(end + _CLOCK_SKEW > since for end in ends)
+        return any(_is_after(end, since) for end in (self.traffic_until, self.feedback_until))
+
+    def has_new_jobs(self, since: datetime) -> bool:
+        """Return True when a captured batch job may have ended after ``since``."""
+        return _is_after(self.jobs_until, since)
+
+
+def _is_after(end: datetime | None, since: datetime) -> bool:
+    return end is not None and end + _CLOCK_SKEW > since
 
 
 def _end_of_hour(hour: str | None) -> datetime | None:

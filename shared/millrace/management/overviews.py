@@ -12,6 +12,7 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.monitoring.alerts import describe_actions
+from millrace.monitoring.job_series import load_job_report
 from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
@@ -101,16 +102,20 @@ def _describe_hour(hour: TrafficHour) -> dict[str, Any]:
 
 
 def describe_report(model: str, registry: Registry, data_store: ObjectStore) -> dict[str, Any]:
-    """Return the latest monitoring report, with the actions of open incidents up to now; null before the first."""
-    page = monitoring_key(model, "reports/latest.html")
+    """Return the latest reports on requests and on captured batch jobs; null before the first.
+
+    A report holds the actions up to the time it was made; open incidents have those up to now.
+    """
+    of_jobs = load_job_report(model, data_store)
+    rest = {"page": monitoring_key(model, "reports/latest.html"), "batch": of_jobs and to_plain(of_jobs)}
     try:
         report = MonitoringReport.read(data_store.get(monitoring_key(model, "reports/latest.json")))
     except ArtifactNotFoundError:
-        return {"model": model, "report": None, "page": page}
+        return {"model": model, "report": None, **rest}
     incidents = [
         replace(one, actions=describe_actions(model, one.event, one.incident_id, one.requests, registry))
         if one.is_open
         else one
         for one in report.incidents
     ]
-    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), "page": page}
+    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), **rest}

@@ -44,7 +44,7 @@ from millrace.triggers.requests import REFUSED_UPLOADS
 
 
 def _get_report(call: Call, model: str) -> dict[str, Any]:
-    """Return the latest monitoring report; null before the first."""
+    """Return the latest reports on requests and on captured batch jobs; null before the first."""
     return describe_report(call.existing(model), call.registry, call.data_store)
 
 

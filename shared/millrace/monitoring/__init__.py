@@ -5,6 +5,7 @@ __all__ = [
     "context",
     "due_models",
     "estimates",
+    "job_series",
     "monitor",
     "report",
     "segments",

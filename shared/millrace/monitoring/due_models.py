@@ -8,6 +8,7 @@ an earlier release. A monitoring run that ends without a result leaves its model
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from millrace.captures.activity import ModelActivity, list_activity
 from millrace.layout import MODELS_PARTITION, monitoring_item
@@ -37,11 +38,15 @@ def find_due_models(item_store: RegistryStore, now: datetime) -> DueModels:
 
 
 def _is_due(activity: ModelActivity, now: datetime) -> bool:
-    if activity.idle or activity.own_schedule:
+    if activity.own_schedule:
         return False
+    has_new_jobs = activity.has_new_jobs(activity.monitored_at or _NEVER)
+    if activity.idle:
+        # Jobs may be of a version that is no champion.
+        return has_new_jobs
     if activity.monitored_at is None or activity.due_at is None:
         return True
-    return activity.due_at <= now or activity.is_active(activity.monitored_at)
+    return has_new_jobs or activity.due_at <= now or activity.is_active(activity.monitored_at)
 
 
 def start_monitoring(models: Sequence[str], pipeline: MonitoringPipeline, scheduled_at: datetime) -> int:
@@ -57,16 +62,22 @@ def start_monitoring(models: Sequence[str], pipeline: MonitoringPipeline, schedu
     return len(batches)
 
 
-def begin_check(item_store: RegistryStore, model: str, now: datetime) -> tuple[str, bool]:
-    """Make a model due for the time of its monitoring run, so that one that dies is repeated.
+class BegunCheck(NamedTuple):
+    """A monitoring run that has begun."""
 
-    Returns the mark of the run, and True when requests or ground truth came since the last one.
-    """
+    mark: str
+    is_active: bool  # requests or ground truth came since the last one
+    has_jobs: bool  # a batch job was captured, at any time
+
+
+def begin_check(item_store: RegistryStore, model: str, now: datetime) -> BegunCheck:
+    """Make a model due for the time of its monitoring run, so that one that dies is repeated."""
     item = item_store.get(monitoring_item(model))
     activity = ModelActivity.from_item(item) if item else ModelActivity(model)
     mark = now.astimezone(UTC).isoformat()
     item_store.write(Update(monitoring_item(model), {"due_at": mark}, conditions=()))
-    return mark, activity.monitored_at is None or activity.is_active(activity.monitored_at)
+    is_active = activity.monitored_at is None or activity.is_active(activity.monitored_at)
+    return BegunCheck(mark, is_active, activity.jobs_until is not None)
 
 
 def finish_check(

@@ -33,7 +33,7 @@ from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import BUDGET_EVENTS
 from millrace.monitoring.segments import KnownRows
 from millrace.monitoring.serving_health import RecordedServing, find_overspending, find_serving_faults, find_staleness
-from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
+from millrace.monitoring.state import Alert, MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
 from millrace.names import CHAMPION
@@ -329,23 +329,28 @@ def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, no
 
     Raises ``ServiceUnavailableError`` when a channel failed; alerts delivered before it are not delivered again.
     """
-    state, _ = load_state(model, store)
-    delivered: set[str] = set()
-    fault: ServiceUnavailableError | None = None
-    for alert in state.outbox:
-        try:
-            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
-            if alert.subject:
-                notifier.notify(alert.subject, alert.text)
-        except ServiceUnavailableError as error:
-            fault = error
-            break
-        delivered.add(alert.alert_id)
+    delivered, fault = publish_alerts(load_state(model, store)[0].outbox, publisher, notifier)
     if delivered:
         _remove_alerts(model, store, delivered)
     if fault is not None:
         raise fault
     return len(delivered)
+
+
+def publish_alerts(
+    outbox: Sequence[Alert], publisher: EventPublisher, notifier: Notifier
+) -> tuple[set[str], ServiceUnavailableError | None]:
+    """Deliver alerts until a channel fails; return the ids of those that were delivered, and the fault."""
+    delivered: set[str] = set()
+    for alert in outbox:
+        try:
+            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
+            if alert.subject:
+                notifier.notify(alert.subject, alert.text)
+        except ServiceUnavailableError as error:
+            return delivered, error
+        delivered.add(alert.alert_id)
+    return delivered, None
 
 
 def _remove_alerts(model: str, store: ObjectStore, delivered: set[str]) -> None:

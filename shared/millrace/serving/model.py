@@ -37,6 +37,8 @@ _MANIFEST = "manifest.json"
 _MODEL = "model.onnx"
 _SIGNATURE = "signature.json"
 _BACKGROUND = "background.npz"
+_REFERENCE = "reference.json"
+_OPTIONAL = (_BACKGROUND, _REFERENCE)
 
 BuiltT = TypeVar("BuiltT")
 
@@ -147,8 +149,8 @@ class LoadedModel:
 
     ``threshold`` is None unless evaluation chose one, ``created_at`` unless the manifest has it, and ``calibration``
     unless the version was registered with one; ``calibration_fault`` is the reason why it cannot be read.
-    ``read_background`` reads the rows that explanations compare with; a version without them has None. ``instead_of``
-    is the damaged champion that this version serves for.
+    ``read_background`` reads the rows that explanations compare with, and ``read_reference`` the distributions of the
+    training data; a version without them has None. ``instead_of`` is the damaged champion that this version serves for.
     """
 
     model: str
@@ -162,6 +164,7 @@ class LoadedModel:
     instead_of: int | None = None
     calibration: ConformalCalibration | None = None
     calibration_fault: str = ""
+    read_reference: Callable[[], bytes] | None = None
 
     @cached_property
     def reader(self) -> RowReader:
@@ -203,7 +206,7 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         manifest = json.loads(manifest_body)
         artifacts = manifest["artifacts"]
         model_sha256, signature_sha256 = (artifacts[name]["sha256"] for name in (_MODEL, _SIGNATURE))
-        background_sha256 = artifacts.get(_BACKGROUND, {}).get("sha256")
+        background_sha256, reference_sha256 = (artifacts.get(name, {}).get("sha256") for name in _OPTIONAL)
         created = manifest.get("created_at")
         created_at = datetime.fromisoformat(created) if isinstance(created, str) else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -221,6 +224,8 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
     background = None if background_sha256 is None else lambda: read(_BACKGROUND, background_sha256)
     loaded = LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+    if reference_sha256 is not None:
+        loaded = replace(loaded, read_reference=lambda: read(_REFERENCE, reference_sha256))
     try:
         return replace(loaded, calibration=_read_calibration(signature.get("confidence"), schema))
     except (ValueError, KeyError, TypeError) as error:  # as that of a later release: predictions do not need it

@@ -103,6 +103,7 @@ class ScoringSpec(SpecPart):
     join: bool = False  # the columns of the files are in the results too
     interval: float | None = Field(default=None, ge=0.5, le=0.99)  # level of intervals or prediction sets
     explain: bool = False  # by how much each feature moves a prediction; bounds the rows of a file
+    capture: Literal["none", "batch"] = "none"  # ``batch``: monitoring compares the rows of jobs with training
     #: Share of the rows that may be refused before the job fails.
     max_refused_share: float = Field(default=0.1, ge=0.0, le=1.0)
 

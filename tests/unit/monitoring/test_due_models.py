@@ -27,7 +27,7 @@ def registry():
 
 
 def check(registry, at=NOW, *, next_at=None, idle="", own_schedule=False):
-    mark, _ = begin_check(registry.store, MODEL, at)
+    mark = begin_check(registry.store, MODEL, at).mark
     return finish_check(registry.store, MODEL, mark, next_at, idle=idle, own_schedule=own_schedule)
 
 
@@ -77,7 +77,7 @@ class TestDue:
     def test_whoever_waited_longest_comes_first(self, registry):
         for number, model in enumerate(["zeta", "beta", MODEL]):
             registry.put_spec(model, ModelSpec())
-            mark, _ = begin_check(registry.store, model, NOW + number * HOUR)
+            mark = begin_check(registry.store, model, NOW + number * HOUR).mark
             finish_check(registry.store, model, mark, NOW + number * HOUR, own_schedule=False)
         registry.put_spec("new", ModelSpec())
         assert due(registry, NOW + DAY) == ("new", "zeta", "beta", MODEL)
@@ -107,7 +107,7 @@ class TestChanges:
         assert due(changing, NOW + 2 * HOUR) == (MODEL,)
 
     def test_during_a_run_is_not_lost(self, changing, change):
-        mark, _ = begin_check(changing.store, MODEL, NOW)
+        mark = begin_check(changing.store, MODEL, NOW).mark
         CHANGES[change](changing)
         assert not finish_check(changing.store, MODEL, mark, NOW + 9 * DAY, own_schedule=False)
         assert due(changing, NOW + 2 * HOUR) == (MODEL,)
@@ -167,7 +167,7 @@ class Hourly:
         now = START + timedelta(hours=hour)
         if self.only_when_due and not find_due_models(self.store, now).names:
             return
-        mark, is_active = begin_check(self.store, MODEL, now)
+        mark, is_active, _ = begin_check(self.store, MODEL, now)
         outcome = self.served.monitor(hour, is_active=is_active)
         deliver_alerts(MODEL, self.served.data, self.channel, self.channel)
         finish_check(self.store, MODEL, mark, outcome.next_check_at, own_schedule=False)
