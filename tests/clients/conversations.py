@@ -16,19 +16,21 @@ from tests.rounding import rounded
 from tests.serving_models import CHURN_RECORD
 from tests.template.template_file import ROOT
 
-PYTHON = ROOT / ".millrace" / "tools" / "clients" / "bin" / "python"
+TOOLS = ROOT / ".millrace" / "tools"
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
-def run(script: str, *arguments: str) -> dict[str, Any]:
+def run(script: str, *arguments: str, tool: str = "clients", **variables: str) -> dict[str, Any]:
     """Run a client; without one the test is skipped on a laptop, and fails where everything must run."""
-    if not PYTHON.exists():
+    python = TOOLS / tool / "bin" / "python"
+    if not python.exists():
         if os.environ.get("CI") == "true":
             pytest.fail("the clients are not installed; `make tools` does it")
         pytest.skip("the clients are not installed; `make tools` does it")
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", str(ROOT)), "NO_PROXY": "127.0.0.1"}
+    environment |= variables
     done = subprocess.run(
-        [str(PYTHON), str(SCRIPTS / script), *arguments],
+        [str(python), str(SCRIPTS / script), *arguments],
         env=environment,
         capture_output=True,
         text=True,
