@@ -62,13 +62,16 @@ class CountingStore(MemoryRegistryStore):
     def query(self, *arguments, **options):
         """Count pages of a megabyte, each by its sum."""
         page = 0
-        for item in super().query(*arguments, **options):
-            page += item_size(item)
-            if page > PAGE:
-                self._count_read([page])
-                page = 0
-            yield item
-        self._count_read([page])
+        try:
+            for item in super().query(*arguments, **options):
+                page += item_size(item)
+                if page > PAGE:
+                    self._count_read([page])
+                    page = 0
+                yield item
+        finally:
+            # Whoever stops early has read the page that the last item is on, as far as DynamoDB filled it.
+            self._count_read([page])
 
     def transact(self, changes):
         """Count the writes; in a transaction of several, each twice."""

@@ -38,7 +38,7 @@ CALLS = {"sent": 0, "succeeded": 0}
 
 KEYS = ["a", "b c", "d/e", "f.g"]
 VALUES = [0.0, -1.5, 2.0, 1e300, "NaN", "Infinity", 3]
-TEXTS = ["x", "Abc", "", "a_c%", "10", "é"]
+TEXTS = ["x", "Abc", "", "a_c%", "1.0", "é"]
 FILTERS = [
     "",
     "metrics.a > 0",
