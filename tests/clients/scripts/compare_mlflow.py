@@ -21,10 +21,10 @@ os.environ |= {
     "_MLFLOW_SERVER_ARTIFACT_ROOT": "s3://millrace-models/mlflow/experiments",
 }
 
-import requests  # noqa: E402 - MLflow reads the environment when it is imported
-from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from mlflow.server import app  # noqa: E402
+import requests
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mlflow.server import app
 
 URL, EXAMPLES = sys.argv[1], int(sys.argv[2])
 STOCK, OURS = app.test_client(), requests.Session()

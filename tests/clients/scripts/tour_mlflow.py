@@ -10,10 +10,10 @@ import warnings
 
 warnings.simplefilter("ignore")
 
-import mlflow  # noqa: E402 - it warns when it is imported
-import pandas as pd  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, RunTag  # noqa: E402
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
 
 CLIENT = MlflowClient()
 IS_THREE = int(mlflow.__version__.split(".")[0]) >= 3
