@@ -57,6 +57,12 @@ def test_sample_events(handler, path):
         assert {"error_code", "message"} <= set(json.loads(response["body"]))
 
 
+def test_the_base_path_of_a_custom_domain_is_no_part_of_the_path(handler):
+    event = make_event("GET", f"{PATH}experiments/get?experiment_id=0")
+    response = handler(event | {"path": "/mlflow-of-ml/mlflow/api"}, lambda_context("serve_mlflow"))
+    assert json.loads(response["body"])["experiment"]["name"] == "Default"
+
+
 def test_an_unknown_endpoint_has_mlflows_code(handler):
     assert ask(handler, "POST", "/mlflow/api/3.0/mlflow/traces", {}) == (
         404,

@@ -20,8 +20,6 @@ from millrace.tracking.model_mirror import ModelMirror
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import TrackingCall
 
-#: The resource of the API that passes all below it.
-_PREFIX = "/mlflow"
 _INTERNAL_ERROR = 500
 
 
@@ -42,10 +40,10 @@ def handle_tracking(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_request(event: Mapping[str, Any]) -> TrackingRequest:
     request = ApiRequest(event)
-    # The base path of a custom domain comes before the prefix.
-    _, _, path = unquote(event["path"]).partition(_PREFIX)
+    # Not the event's path, which begins with the base path of a custom domain.
+    path = unquote((event.get("pathParameters") or {}).get("proxy", ""))
     query = event.get("multiValueQueryStringParameters") or {}
-    return TrackingRequest(event["httpMethod"], path or "/", query, request.body)
+    return TrackingRequest(event["httpMethod"], f"/{path}", query, request.body)
 
 
 def _make_call(event: Mapping[str, Any]) -> TrackingCall:

@@ -27,7 +27,7 @@ from millrace.tracking.arguments import (
     validate_length,
     write_pairs,
 )
-from millrace.tracking.pages import cut_page, read_limit
+from millrace.tracking.pages import describe_page, read_limit
 from millrace.tracking.record_items import (
     Stored,
     change_record,
@@ -242,8 +242,8 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     found = [record for record in list_experiments(call) if is_viewed(record.stage, view)]
     found.sort(key=lambda record: -int(record.experiment_id))
     found = sort_found(select_found(found, comparisons, _value), orders, _value)
-    page, token = cut_page(found, arguments, limit)
-    return {"experiments": [describe_experiment(record) for record in page], **token}
+    page, token = describe_page(found, arguments, limit, describe_experiment)
+    return {"experiments": page, **token}
 
 
 def _compare_id(one: FilterComparison) -> FilterComparison:

@@ -24,7 +24,7 @@ from millrace.tracking.arguments import (
 )
 from millrace.tracking.experiments import ensure_experiment_active, find_experiment
 from millrace.tracking.metric_chunks import time_order
-from millrace.tracking.pages import cut_page, read_limit
+from millrace.tracking.pages import describe_page, read_limit
 from millrace.tracking.record_items import (
     Stored,
     change_record,
@@ -335,8 +335,8 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         (order,) = parse_order([given["field_name"]], GRAMMAR)
         order = order._replace(descending=not given.get("ascending", True))
         found = _sort(found, order, given.get("dataset_name"), given.get("dataset_digest"))
-    page, token = cut_page(found, arguments, limit)
-    return {"models": [describe_logged_model(record) for record in page], **token}
+    page, token = describe_page(found, arguments, limit, describe_logged_model)
+    return {"models": page, **token}
 
 
 def _sort(

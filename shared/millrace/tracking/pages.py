@@ -2,9 +2,10 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+
+import orjson
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.tracking.arguments import invalid_argument
@@ -60,17 +61,23 @@ def cut_page(
     """Return the entries of a page, and the member that has the token of the next one, if there is one."""
     offset = read_offset(arguments)
     page = entries[offset : offset + limit]
-    end = offset + len(page)
-    return page, {"next_page_token": write_token({"offset": end})} if end < len(entries) else {}
+    return page, _next_page(offset + len(page), len(entries))
 
 
-def fit_bytes(entries: Iterable[EntryT], limit: int, size: Any) -> list[EntryT]:
-    """Return entries from the beginning, at most ``limit`` and as many as a response holds; at least one."""
-    page: list[EntryT] = []
-    total = 0
-    for entry in islice(entries, limit):
-        total += size(entry)
-        if page and total > MAX_BYTES:
+def describe_page(
+    entries: Sequence[EntryT], arguments: Mapping[str, Any], limit: int, describe: Callable[[EntryT], Any]
+) -> tuple[list[Any], dict[str, str]]:
+    """Return a page as JSON, with no more entries than a response holds but at least one; see :func:`cut_page`."""
+    offset = read_offset(arguments)
+    described, size = list[Any](), 0
+    for entry in entries[offset : offset + limit]:
+        text = orjson.dumps(describe(entry))
+        size += len(text)
+        if described and size > MAX_BYTES:
             break
-        page.append(entry)
-    return page
+        described.append(orjson.Fragment(text))
+    return described, _next_page(offset + len(described), len(entries))
+
+
+def _next_page(end: int, length: int) -> dict[str, str]:
+    return {"next_page_token": write_token({"offset": end})} if end < length else {}

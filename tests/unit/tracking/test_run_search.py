@@ -173,6 +173,14 @@ class TestRuns:
         assert 1 <= len(response["runs"]) < 7
         assert response["next_page_token"]
 
+    def test_lists_of_experiments_end_so_too(self, server, experiment, monkeypatch):
+        monkeypatch.setattr("millrace.tracking.pages.MAX_BYTES", 200)
+        first = server.post("experiments/search")
+        assert len(first["experiments"]) == 1
+        second = server.post("experiments/search", page_token=first["next_page_token"])
+        assert len(second["experiments"]) == 1
+        assert "next_page_token" not in second
+
     def test_too_many_to_sort(self, server, experiment, monkeypatch):
         monkeypatch.setattr("millrace.tracking.run_search.MAX_SORTED", 5)
         with pytest.raises(InvalidInputError, match="more than 5 runs match"):
