@@ -85,9 +85,9 @@ def train_trial(
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
-    spec, search = registry.get_spec(run.model), SearchPlan.of(run)
-    choice = None
+    search, choice = SearchPlan.of(run), None
     if trial.refit_of:
+        spec = registry.get_spec(run.model)
         metric = get_metric(schema.task, spec.primary_metric)
         choice = _Choice(_read_contenders(trial, spec, metric, registry, model_store), spec, metric)
     try:
