@@ -253,13 +253,9 @@ def _log_params(call: TrackingCall, arguments: Arguments) -> None:
     change_logged_model(call, arguments["model_id"], change)
 
 
-def _set_tags(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
+def _set_tags(call: TrackingCall, arguments: Arguments) -> None:
     tags = _read_tags(arguments)
-    return {
-        "model": describe_logged_model(
-            change_logged_model(call, arguments["model_id"], lambda record: record.tags.update(tags))
-        )
-    }
+    change_logged_model(call, arguments["model_id"], lambda record: record.tags.update(tags))
 
 
 def _delete_tag(call: TrackingCall, arguments: Arguments) -> None:
