@@ -89,6 +89,13 @@ def schema() -> TableSchema:
     return TableSchema((*columns, Column("label", "integer", "target")), "binary", ("0", "1"))
 
 
+def open_session(onnx: bytes) -> Any:
+    """Return a session of a graph with the options that the handler uses."""
+    from millrace.serving.model import OnnxModel
+
+    return OnnxModel.load(onnx, schema()).session
+
+
 def write_version(folder: Path, onnx: bytes, table: TableSchema | None = None, **signature: object) -> None:
     """Write a version's artifacts as they are registered; ``signature`` holds further members of its signature."""
     document = {"schema": (table or schema()).to_dict(), **signature}

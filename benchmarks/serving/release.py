@@ -2,9 +2,10 @@
 
 Every arm is the same model, so that only the routing differs. The first column is a second handler without a release:
 what it differs by is the measurement's own error. With a share of 0 every request is the champion's, and the
-processor's caches hold one model as without a release; with 50 % they hold two. Processor time counts, so that other
-work on the machine matters little. Standard output goes, line by line, to a pipe that another process empties, as
-Lambda's does.
+processor's caches hold one model as without a release; with 50 % they hold two. What that costs by itself is measured
+beside it: two bare sessions of the same model that take turns at random, less one that runs alone. Processor time
+counts, so that other work on the machine matters little. Standard output goes, line by line, to a pipe that another
+process empties, as Lambda's does.
 
     .venv/bin/python benchmarks/serving/release.py
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+import numpy as np
 import run_millrace
 from millrace.routing import PlannedArm, RoutingPlan
 
@@ -38,6 +40,30 @@ def make_plan(share: float) -> str:
 ROUTINGS = {"no release": "", "none again": "", "share 0 %": make_plan(0.0), "share 50 %": make_plan(0.5)}
 
 
+def turns_cost(folder: Path, rows: int, requests: int, rng: random.Random) -> float:
+    """Return the microseconds that a session takes more for some rows when it takes turns with another one."""
+    asked = json.loads((folder / "many.json").read_text())["dataframe_split"]["data"][:rows]
+    inputs = {
+        "numbers": np.array([row[: len(models.NUMBERS)] for row in asked], dtype=np.float32),
+        "strings": np.array([row[len(models.NUMBERS) :] for row in asked], dtype=object),
+    }
+    sessions = [models.open_session((folder / "model.onnx").read_bytes()) for _ in range(4)]
+    # Each variant has sessions of its own: the first one runs alone, the others follow an order that is drawn anew.
+    variants = {"alone": sessions[:1], "alone again": sessions[1:2], "turns": sessions[2:]}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(-WARM_UP, requests):
+        for name in rng.sample(list(variants), len(variants)):
+            for _ in range(4):  # what ran before does not count
+                session = rng.choice(variants[name])
+                started = time.thread_time_ns()
+                session.run(["probabilities"], inputs)
+                last = (time.thread_time_ns() - started) / 1_000
+            if number >= 0:
+                taken[name].append(last)
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    return medians["turns"] - (medians["alone"] + medians["alone again"]) / 2
+
+
 def main() -> None:
     """Print a table for one row and a hundred: the median of no release, and median differences from it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -49,7 +75,7 @@ def main() -> None:
     assert reader.stdin is not None
     os.dup2(reader.stdin.fileno(), 1)
     sys.stdout.reconfigure(line_buffering=True)
-    lines = [f"| model, rows | {' | '.join(ROUTINGS)} |", "|---|" + "---|" * len(ROUTINGS)]
+    lines = [f"| model, rows | {' | '.join(ROUTINGS)} | two bare sessions |", "|---|" + "---|" * (len(ROUTINGS) + 1)]
     with tempfile.TemporaryDirectory() as work:
         models.prepare(Path(work))
         for kind in models.KINDS:
@@ -71,7 +97,8 @@ def main() -> None:
                             taken[place].append((time.thread_time_ns() - started) / 1_000)
                 first, *others = map(statistics.median, taken)
                 more = " | ".join(f"{other - first:+,.1f} us" for other in others)
-                lines.append(f"| {kind}, {rows} | {first:,.0f} us | {more} |")
+                turns = turns_cost(folder, rows, requests, rng)
+                lines.append(f"| {kind}, {rows} | {first:,.0f} us | {more} | {turns:+,.1f} us |")
     sys.stdout.flush()
     os.write(console, ("\n".join(lines) + "\n").encode())
 

@@ -99,9 +99,13 @@ def write_reply(
 def _predictions(scores: "Scores") -> list[Any]:
     if scores.values is not None:
         return scores.values
-    if len(scores.labels) == 1 and scores.probabilities[0] is not None:
-        chances = dict(zip(scores.classes, scores.probabilities[0], strict=True))
-        return [{"label": scores.labels[0], "probabilities": chances, "decision": scores.decisions[0]}]
+    if len(scores.classes) == 2 and None not in scores.probabilities:  # noqa: PLR2004 - the quick way for most models
+        first, second = scores.classes
+        rows: Any = zip(scores.labels, scores.probabilities, scores.decisions, strict=True)
+        return [
+            {"label": label, "probabilities": {first: one, second: other}, "decision": decision}
+            for label, (one, other), decision in rows
+        ]
     by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
     return [
         {"label": label, "probabilities": probabilities, "decision": decision}
