@@ -1,6 +1,6 @@
 """Alerts: events and messages about an incident, when it opens and when it is resolved; follow-up of its requests."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +10,13 @@ from millrace.captures.window import hours
 from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
 from millrace.documents import to_plain
 from millrace.entities import FINISHED_STATUSES, CauseRecord
+from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_prefix, monitoring_key
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition
 from millrace.monitoring.rules import BUDGET_EVENTS, EVENT_LABELS, VERDICTS
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
+from millrace.ports import Event, EventPublisher, Notifier
 from millrace.registry.store import Registry
 
 RESOLVED = "IncidentResolved"
@@ -197,3 +199,19 @@ def _captured_prefixes(model: str, incident: Incident) -> list[str]:
 
 def _format(timestamp: datetime) -> str:
     return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def publish_alerts(
+    outbox: Sequence[Alert], publisher: EventPublisher, notifier: Notifier
+) -> tuple[set[str], ServiceUnavailableError | None]:
+    """Deliver alerts until a channel fails; return the ids of those that were delivered, and the fault."""
+    delivered: set[str] = set()
+    for alert in outbox:
+        try:
+            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
+            if alert.subject:
+                notifier.notify(alert.subject, alert.text)
+        except ServiceUnavailableError as error:
+            return delivered, error
+        delivered.add(alert.alert_id)
+    return delivered, None

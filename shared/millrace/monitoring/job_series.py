@@ -19,11 +19,11 @@ from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, MillraceError
 from millrace.histograms.predictions import Traffic
 from millrace.layout import job_window_key, job_windows_prefix, monitoring_key
+from millrace.monitoring.alerts import publish_alerts
 from millrace.monitoring.chart_data import effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, load_context
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition, advance, close
 from millrace.monitoring.job_alerts import JOB_EVENTS, describe_event, make_job_alert
-from millrace.monitoring.monitor import publish_alerts
 from millrace.monitoring.rules import evaluate_traffic, note_seasonal
 from millrace.monitoring.state import GZIP, MAX_HISTORY, Alert, WindowSummary
 from millrace.monitoring.window_findings import WindowFinding

@@ -18,7 +18,7 @@ from millrace.cost.statement import read_model_month
 from millrace.documents import to_plain
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import monitoring_key
-from millrace.monitoring.alerts import awaits_runs, make_alert, update_actions
+from millrace.monitoring.alerts import awaits_runs, make_alert, publish_alerts, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
 from millrace.monitoring.new_captures import (
@@ -33,12 +33,12 @@ from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import BUDGET_EVENTS
 from millrace.monitoring.segments import KnownRows
 from millrace.monitoring.serving_health import RecordedServing, find_overspending, find_serving_faults, find_staleness
-from millrace.monitoring.state import Alert, MonitoringState, Segment, load_state, save_state
+from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
 from millrace.names import CHAMPION
 from millrace.observability import Unit, write_metrics
-from millrace.ports import Event, EventPublisher, Notifier, ObjectStore
+from millrace.ports import EventPublisher, Notifier, ObjectStore
 from millrace.registry.store import Registry
 from millrace.reports import monitoring_report
 from millrace.retry import retry
@@ -335,22 +335,6 @@ def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, no
     if fault is not None:
         raise fault
     return len(delivered)
-
-
-def publish_alerts(
-    outbox: Sequence[Alert], publisher: EventPublisher, notifier: Notifier
-) -> tuple[set[str], ServiceUnavailableError | None]:
-    """Deliver alerts until a channel fails; return the ids of those that were delivered, and the fault."""
-    delivered: set[str] = set()
-    for alert in outbox:
-        try:
-            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
-            if alert.subject:
-                notifier.notify(alert.subject, alert.text)
-        except ServiceUnavailableError as error:
-            return delivered, error
-        delivered.add(alert.alert_id)
-    return delivered, None
 
 
 def _remove_alerts(model: str, store: ObjectStore, delivered: set[str]) -> None:
