@@ -48,7 +48,7 @@ def test_a_stack_is_uninstalled_while_it_trains(stack: DeployedStack, tmp_path: 
     assert plan["schedules"] == 3
 
     done = uninstall(stack.target, "--yes", "--delete", "models")
-    assert [store["store"] for store in done["left"]] == ["data", "registry"]
+    assert [store["store"] for store in done["left"]] == ["data", "registry", "runs", "tracking"]
     with pytest.raises(ClientError, match="does not exist"):
         stack.client("cloudformation").describe_stacks(StackName=stack.target.stack)
     assert stack.client("scheduler").list_schedules()["Schedules"] == []
@@ -57,6 +57,7 @@ def test_a_stack_is_uninstalled_while_it_trains(stack: DeployedStack, tmp_path: 
     by_id = Target(
         stack.target.session, done["stack"], endpoint=stack.target.endpoint, authority=stack.target.authority
     )
-    assert uninstall(by_id, "--yes", "--delete", "data", "--delete", "registry")["left"] == []
+    parts = [option for part in ("data", "registry", "runs", "tracking") for option in ("--delete", part)]
+    assert uninstall(by_id, "--yes", *parts)["left"] == []
     left = [bucket["Name"] for bucket in stack.client("s3").list_buckets()["Buckets"]]
     assert not {data, models} & set(left)
