@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 from millrace import observability
-from millrace.aws import rest_api
+from millrace.aws import rest_api, tracking
 
 from tests.gateway import call, memory_handler
 from tests.integration.application import PROJECT, function_names, lambda_context, load_handler
@@ -25,7 +25,8 @@ def log_level(request, monkeypatch) -> LogLevel:
 def build_logger(monkeypatch, service: str) -> None:
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", service)
     monkeypatch.delitem(vars(observability), "logger", raising=False)
-    monkeypatch.setattr(rest_api, "logger", observability.logger)
+    for module in (rest_api, tracking):
+        monkeypatch.setattr(module, "logger", observability.logger)
 
 
 def test_the_filter_is_lambdas():
