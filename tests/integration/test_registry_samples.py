@@ -91,12 +91,12 @@ def test_items_are_written_as_before(table):
     assert written[TABLE_NAME].keys() == (stored.keys() - of_runs) | {"CHAIN"}
     # A spec of a later release may have further fields; causes have their refusal and faults as fields now, entries of
     # the ledger are in a chain, and the number of the schema is an item of its own. Causes and runs name incidents, and
-    # trials whether their probabilities may be calibrated.
+    # trials whether their probabilities may be calibrated, and the trials of which they are the refit.
     changed = {
         "SPEC": {"document"},
         "CAUSE": {"refusal", "faults"},
         "RUN": {"incident_ids"},
-        "TRIAL": {"calibrate"},
+        "TRIAL": {"calibrate", "refit_of"},
         "LEDGER": {"sequence", "previous", "sha256"},
         "STATE": {"schema_version", "last_run_id"},
         "PENDING": {"pk"},
