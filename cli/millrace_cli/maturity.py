@@ -61,14 +61,14 @@ def rate_model(overview: Document, spec: Document, feedback: Document) -> Maturi
             "the spec is written down",
             "spec_changed" in actions,
             "the ledger has a change of the spec" if "spec_changed" in actions else "every setting is the default",
-            f"millrace spec show {name} > {name}.yaml; edit it; millrace spec apply {name} {name}.yaml",
+            f"millrace spec show {name}; millrace spec apply {name} FILE --reason TEXT",
         ),
         Practice(
             "automated",
             "runs start without a person",
             bool(kinds & {"drift", "quality", "staleness", "schedule", "latency"}),
             f"causes of the last runs: {', '.join(sorted(kinds)) or 'none'}",
-            f"millrace spec set {name} retraining.schedule='cron(0 3 ? * MON *)'",
+            f"give it retraining.schedule, as docs/spec.md shows: millrace spec show {name}",
         ),
         Practice(
             "automated",
@@ -117,7 +117,7 @@ def _first_practices(name: str, latest_version: int | None, aliases: Mapping[str
             "a champion serves",
             champion is not None,
             f"champion: version {champion}" if champion else "no champion",
-            f"millrace promote {name} VERSION --reason TEXT",
+            f"choose a version: millrace models {name}",
         ),
     ]
 

@@ -59,4 +59,7 @@ def _free_port(port: int | None) -> int:
             except OSError:
                 continue
             return candidate
-    raise RefusedError(f"port {port or _FIRST_PORT} of {_HOST} is taken", "name another one: millrace ui --port PORT")
+    raise RefusedError(
+        f"port {port or _FIRST_PORT} of {_HOST} is taken",
+        f"name another one: millrace ui --port {_FIRST_PORT + _PORTS}",
+    )

@@ -62,15 +62,15 @@ def _serves_now(overview: Document) -> str:
 def _describe_promotion(overview: Document, given: Parameters) -> Sequence[str]:
     return (
         _serves_now(overview),
-        f"Version {given.get('version', '?')} will answer every request, within the refresh interval of predictions.",
-        "The change is refused when another version became the champion meanwhile.",
+        f"Version {given.get('version', '?')} will serve every request, within the refresh interval of predictions.",
+        "The change is refused if another version is the champion by then.",
     )
 
 
 def _describe_rollback(overview: Document, given: Parameters) -> Sequence[str]:
     earlier = [move["to_version"] for move in overview["moves"] if move["to_version"] != _champion(overview)]
     to = given.get("to") or (earlier[0] if earlier else None)
-    will = f"Version {to} will answer every request." if to else "There is no earlier champion: this will be refused."
+    will = f"Version {to} will serve every request." if to else "There is no earlier champion: this will be refused."
     return _serves_now(overview), will
 
 
@@ -93,17 +93,17 @@ def _describe_release_change(text: str) -> Callable[[Document, Parameters], Sequ
     return describe
 
 
-def _release_change(verb: str, title: str, text: str) -> ConsoleAction:
+def _release_change(verb: str, title: str, text: str, command: Callable[[str], str]) -> ConsoleAction:
     return ConsoleAction(
         title=title,
         consequence=_describe_release_change(text),
         path=lambda given: f"releases/active/{verb}",  # noqa: ARG005  # of every path
         body=_nothing,
-        command=lambda model, given: f"millrace release {verb} {model}",  # noqa: ARG005  # as above
+        command=lambda model, given: command(model),  # noqa: ARG005  # as above
     )
 
 
-def _decision(verb: str, title: str, text: str) -> ConsoleAction:
+def _decision(verb: str, title: str, text: str, command: Callable[[str, str], str]) -> ConsoleAction:
     return ConsoleAction(
         title=title,
         consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
@@ -112,7 +112,7 @@ def _decision(verb: str, title: str, text: str) -> ConsoleAction:
         ),
         path=lambda given: f"runs/{given.get('run', '-')}/approval",
         body=lambda overview, given: {"decision": verb, "expected_champion": _champion(overview)},  # noqa: ARG005  # of every body
-        command=lambda model, given: f"millrace {verb} {model} {given.get('run', 'RUN')}",
+        command=lambda model, given: command(model, given.get("run", "RUN")),
     )
 
 
@@ -122,7 +122,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         consequence=_describe_promotion,
         path=lambda given: "promote",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"]), "expected_champion": _champion(overview)},
-        command=lambda model, given: f"millrace promote {model} {given.get('version', 'VERSION')}",
+        command=lambda model, given: f"millrace promote {model} {given.get('version', 'VERSION')} --reason TEXT",
         fields=(("version", "Version"),),
     ),
     "rollback": ConsoleAction(
@@ -133,7 +133,9 @@ ACTIONS: Mapping[str, ConsoleAction] = {
             "to": int(given["to"]) if given.get("to") else None,
             "expected_champion": _champion(overview),
         },
-        command=lambda model, given: f"millrace rollback {model}" + (f" --to {given['to']}" if given.get("to") else ""),
+        command=lambda model, given: (
+            f"millrace rollback {model} --reason TEXT" + (f" --to {given['to']}" if given.get("to") else "")
+        ),
     ),
     "retire": ConsoleAction(
         title="Retire a version",
@@ -143,7 +145,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         ),
         path=lambda given: "retire",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
-        command=lambda model, given: f"millrace retire {model} {given.get('version', 'VERSION')}",
+        command=lambda model, given: f"millrace retire {model} {given.get('version', 'VERSION')} --reason TEXT",
         fields=(("version", "Version"),),
     ),
     "release": ConsoleAction(
@@ -151,19 +153,47 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         consequence=_describe_release_start,
         path=lambda given: "releases",  # noqa: ARG005  # of every path
         body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
-        command=lambda model, given: f"millrace release start {model} {given.get('version') or 'VERSION'}",
+        command=lambda model, given: (
+            f"millrace release start {model} {given.get('version') or 'VERSION'} --reason TEXT"
+        ),
         fields=(("version", "Version"),),
     ),
-    "pause-release": _release_change("pause", "Pause the release", "Its share stays, and its guards go on."),
-    "resume-release": _release_change("resume", "Resume the release", "Its stages go on."),
+    "pause-release": _release_change(
+        "pause",
+        "Pause the release",
+        "Its share stays, and its guards go on.",
+        lambda model: f"millrace release pause {model} --reason TEXT",
+    ),
+    "resume-release": _release_change(
+        "resume",
+        "Resume the release",
+        "Its stages go on.",
+        lambda model: f"millrace release resume {model} --reason TEXT",
+    ),
     "promote-release": _release_change(
-        "promote", "Promote the candidate at once", "Version {candidate} will answer every request."
+        "promote",
+        "Promote the candidate at once",
+        "Version {candidate} will serve every request.",
+        lambda model: f"millrace release promote {model} --reason TEXT",
     ),
     "abort-release": _release_change(
-        "abort", "Abort the release", "Version {baseline} will answer every request again."
+        "abort",
+        "Abort the release",
+        "Version {baseline} will serve every request again.",
+        lambda model: f"millrace release abort {model} --reason TEXT",
     ),
-    "approve": _decision("approve", "Approve the run's version", "The approved version will answer every request."),
-    "reject": _decision("reject", "Reject the run's version", "The version stays registered and does not serve."),
+    "approve": _decision(
+        "approve",
+        "Approve the run's version",
+        "The approved version will serve every request.",
+        lambda model, run: f"millrace approve {model} {run} --reason TEXT",
+    ),
+    "reject": _decision(
+        "reject",
+        "Reject the run's version",
+        "The version stays registered and does not serve.",
+        lambda model, run: f"millrace reject {model} {run} --reason TEXT",
+    ),
     "monitor": ConsoleAction(
         title="Check now",
         consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
@@ -192,7 +222,7 @@ ACTIONS: Mapping[str, ConsoleAction] = {
         ),
         path=lambda given: f"batches/{given.get('job', '-')}/cancel",
         body=_nothing,
-        command=lambda model, given: f"millrace batches cancel {model} {given.get('job', 'JOB')}",
+        command=lambda model, given: f"millrace batches cancel {model} {given.get('job', 'JOB')} --reason TEXT",
     ),
     "retry-batch": ConsoleAction(
         title="Score what is missing",
@@ -242,7 +272,7 @@ def _write(context: PageContext, model: str, action: str, given: Parameters, fau
         consequences=found.consequence(overview, given),
         asked=[(name, label) for name, label in found.fields],
         kept=[(name, value) for name, value in given.items() if name in ("version", "run", "job", "to")],
-        command=_command(found, model, given),
+        command=found.command(model, given),
     )
 
 
@@ -250,8 +280,3 @@ def _find(action: str) -> ConsoleAction:
     if action not in ACTIONS:
         raise NotFound(f"there is no action {action[:40]!r}")
     return ACTIONS[action]
-
-
-def _command(found: ConsoleAction, model: str, given: Parameters) -> str:
-    command = found.command(model, given)
-    return f"{command} --reason TEXT" if command and found.has_reason else command

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 
 import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
-from millrace.entities import Cause
 from millrace.errors import MillraceError
 from millrace_cli.console import app as console_app
 
@@ -189,9 +188,9 @@ def test_a_fault_of_the_console_itself_is_a_page_without_a_traceback(world, monk
 
 
 def test_a_run_that_goes_on_is_read_again(world):
-    cause = Cause("c9", "fresh", "manual", NOW)
+    cause = make_cause("later.csv", "fresh")
     run = make_run(cause, at=NOW, status="running", stage="training")
-    world.registry.claim_cause(cause, run, make_entry("c9", "fresh"))
+    world.registry.claim_cause(cause, run, make_entry(cause.cause_id, "fresh"))
     page = world.get(f"/models/fresh/runs/{run.run_id}").text
     assert 'data-refresh="2"' in page
     assert "data-refresh" not in world.get("/").text

@@ -95,7 +95,7 @@ def _show(
         outcome=outcome,
         fault=fault,
         curl=_curl(context.target.api_url, model, number, body),
-        command=f"millrace predict {model} {shlex.quote(json.dumps(row, ensure_ascii=False))} --version {number}",
+        command=f"millrace predict {model} {shlex.quote(json.dumps(row, ensure_ascii=False))}",
         trail=[
             ("Versions", link("models", model, "versions")),
             (f"Version {number}", link("models", model, "versions", number)),
