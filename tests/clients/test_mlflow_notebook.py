@@ -13,6 +13,7 @@ from millrace.manifest import Manifest
 from tests.clients.conversations import run
 from tests.gateway import make_event as make_prediction_event
 from tests.integration.application import MODELS_BUCKET, lambda_context, load_handler
+from tests.integration.loopback_aws import requests_to_moto
 from tests.mlflow_plugin import plugin_path
 from tests.mlflow_server import PREFIX, MlflowAdapter, client_environment, mlflow_on_moto
 from tests.registered_versions import RegisteredVersions
@@ -66,7 +67,7 @@ def register_two_versions() -> RegisteredVersions:
 
 
 def test_the_notebook_trains_registers_promotes_and_predicts(tmp_path: Path) -> None:
-    with mlflow_on_moto(StackAdapter) as (tracking, storage):
+    with mlflow_on_moto(StackAdapter) as (tracking, storage), requests_to_moto():
         world = register_two_versions()
         environment = client_environment(tracking, storage)
         environment |= {"MLFLOW_TRACKING_AUTH": "millrace", "PYTHONPATH": plugin_path(tmp_path)}

@@ -24,7 +24,7 @@ from millrace.monitoring.chart_data import effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, load_context
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition, advance, close
 from millrace.monitoring.job_alerts import JOB_EVENTS, describe_event, make_job_alert
-from millrace.monitoring.rules import evaluate_traffic, note_seasonal
+from millrace.monitoring.rules import VERDICTS, evaluate_traffic, note_seasonal
 from millrace.monitoring.state import GZIP, MAX_HISTORY, Alert, WindowSummary
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.names import CHAMPION
@@ -34,15 +34,8 @@ from millrace.retry import retry
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
 
-#: Verdicts on a job; skew is the drift of the first job, and groups and ground truth are not in its histograms.
-JOB_VERDICTS = (
-    "data_quality",
-    "feature_drift",
-    "feature_change",
-    "dependence",
-    "prediction_drift",
-    "estimated_quality",
-)
+#: Verdicts on a job; groups and ground truth are not in its histograms.
+JOB_VERDICTS = tuple(name for name, verdict in VERDICTS.items() if verdict.of_jobs)
 #: Jobs that one run evaluates; the next one goes on.
 _MAX_JOBS = 100
 _REPORTED_JOBS = 50

@@ -406,12 +406,19 @@ class Verdict:
     charted: bool = False
     scope: str = ""  # Of daily ranges; by default the verdict's name
     needs_budget: bool = False  # True when it says nothing of a model without a budget
+    of_jobs: bool = False  # True when captured batch jobs have it: skew is the drift of the first job
 
 
 #: By name, which is that in the spec, the report and the API; in the order of importance.
 VERDICTS: Mapping[str, Verdict] = {
     "data_quality": Verdict(
-        "Data quality", "data quality", "DataQualityDegraded", _check_data_quality, is_input=True, silence_is_ok=True
+        "Data quality",
+        "data quality",
+        "DataQualityDegraded",
+        _check_data_quality,
+        is_input=True,
+        silence_is_ok=True,
+        of_jobs=True,
     ),
     "skew": Verdict(
         "Training/serving skew",
@@ -432,6 +439,7 @@ VERDICTS: Mapping[str, Verdict] = {
         silence_is_ok=True,
         charted=True,
         scope=_FEATURE_SCOPE,
+        of_jobs=True,
     ),
     "feature_change": Verdict(
         "Change since the previous window",
@@ -441,6 +449,7 @@ VERDICTS: Mapping[str, Verdict] = {
         is_input=True,
         silence_is_ok=True,
         scope=_FEATURE_SCOPE,
+        of_jobs=True,
     ),
     "dependence": Verdict(
         "Dependence between features",
@@ -449,9 +458,10 @@ VERDICTS: Mapping[str, Verdict] = {
         _check_dependence,
         is_input=True,
         silence_is_ok=True,
+        of_jobs=True,
     ),
     "prediction_drift": Verdict(
-        "Prediction drift", "prediction drift", "DriftDetected", _check_predictions, charted=True
+        "Prediction drift", "prediction drift", "DriftDetected", _check_predictions, charted=True, of_jobs=True
     ),
     "calibration": Verdict(
         "Calibration", "miscalibrated probabilities", "QualityDegraded", check_outcomes=_check_calibration
@@ -467,7 +477,12 @@ VERDICTS: Mapping[str, Verdict] = {
         silence_is_ok=True,
     ),
     "estimated_quality": Verdict(
-        "Estimated quality", "estimated model quality", "QualityDegraded", _check_estimated_quality, fills=False
+        "Estimated quality",
+        "estimated model quality",
+        "QualityDegraded",
+        _check_estimated_quality,
+        fills=False,
+        of_jobs=True,
     ),
     "concept_drift": Verdict("Concept drift", "concept drift", "QualityDegraded", check_outcomes=_check_concept_drift),
     "bias": Verdict(

@@ -8,6 +8,7 @@ import pytest
 from millrace.schema import TASKS, Task
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import CANDIDATES
+from millrace.training.early_stopping import fixed
 from millrace.training.export import check_parity, export_onnx, perturbed, predict_estimator
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.search_space import SEARCH_SPACES, SearchSpace
@@ -30,7 +31,7 @@ def test_every_candidate_can_be_planned_and_built():
 
 def small_parameters(space: SearchSpace) -> dict[str, object]:
     """Forests and boosting of a few trees behave as those of many do."""
-    parameters = {**space.fixed, **space.first}
+    parameters = fixed({**space.fixed, **space.first}, None)
     if "n_estimators" in parameters:
         parameters["n_estimators"] = 15
     if "l2_regularization" in parameters:

@@ -6,6 +6,7 @@ import pytest
 from millrace.errors import ModelExportError
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import get_candidate
+from millrace.training.early_stopping import fixed
 from millrace.training.export import (
     EXTREME_FACTOR,
     UNSEEN_STRING,
@@ -29,7 +30,7 @@ def fitted(dataset: Dataset, name: str) -> Pipeline:
     train, task = dataset.splits["train"], dataset.schema.task
     candidate = get_candidate(name, task)
     (space,) = select_search_spaces(task, (candidate.name,))
-    pipeline = candidate.build(task, train.features, {**space.fixed, **space.first}, seed=0)
+    pipeline = candidate.build(task, train.features, fixed({**space.fixed, **space.first}, None), seed=0)
     return pipeline.fit(FeatureTable(train.features), train.target)
 
 
