@@ -41,7 +41,10 @@ def visit(page: Page, given: dict[str, Any], name: str, folder: Path | None) -> 
         for one in Axe().run(page).response["violations"]
         if one["impact"] in SERIOUS
     ]
-    return {"status": status, "faults": faults, "wide": wide, "violations": violations, "title": page.title()}
+    # A page that stays open reads its release again after the tour has ended it.
+    title = page.title()
+    page.close()
+    return {"status": status, "faults": faults, "wide": wide, "violations": violations, "title": title}
 
 
 def walk_by_keyboard(page: Page, base: str) -> list[str]:
