@@ -107,7 +107,12 @@ class ConsoleApp:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Serve a request."""
-        request = ConsoleRequest(environ)
+        with ConsoleRequest(environ) as request:  # closes what was uploaded
+            response = self._respond_in_words(request)
+        return self.guard.seal(response)(environ, start_response)
+
+    def _respond_in_words(self, request: Request) -> Response:
+        """Return the response to a request; whatever fails is a page."""
         try:
             response = self._respond(request)
         except HTTPException as error:
@@ -122,9 +127,9 @@ class ConsoleApp:
             logging.getLogger(__name__).exception("the page %s failed", request.path)
             fault = "the console has a fault: its terminal shows it"
             response = self._show_fault(request, _SERVER_ERROR, fault, "report it with the terminal's last lines")
-        return self.guard.seal(response)(environ, start_response)
+        return response
 
-    def _respond(self, request: ConsoleRequest) -> Response:
+    def _respond(self, request: Request) -> Response:
         self.guard.check_host(request)
         if (opened := self.guard.open_session(request)) is not None:
             return opened
