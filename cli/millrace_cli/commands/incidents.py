@@ -46,7 +46,7 @@ def incidents(
         session.show({"incident": chosen, "protocol": text}, lambda _: Text(text))
         return
     protocol.write_text(text, encoding="utf-8")
-    say(f"wrote the protocol: {protocol}; complete its lines with TODO")
+    say(f"wrote the protocol: {protocol}; people complete the lines that say so")
 
 
 def _draw_incidents(model: str, found: list[Any]) -> RenderableType:

@@ -1,7 +1,7 @@
 """Pages that change the stack: each shows what it will do, takes a reason, and then does it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from werkzeug.exceptions import Forbidden, NotFound
@@ -11,7 +11,63 @@ from millrace_cli.console.page import PageContext, html, link
 from millrace_cli.errors import ApiError
 from millrace_cli.output import Document
 
-Parameters = Mapping[str, str]
+#: Parameters of an address that its form keeps, beside ``seen``, the champion that the page shows.
+_KEPT = ("version", "run", "job", "to")
+_ACTIVE = ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A model as the page shows it, with the parameters of the page.
+
+    Parameters
+    ----------
+    overview : mapping
+        ``GET /models/{model}/overview``.
+    given : mapping of str to str
+        Parameters of the address, or fields of the form.
+    """
+
+    model: str
+    overview: Document
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def champion(self) -> int | None:
+        """The version that serves."""
+        champion: int | None = self.overview["state"]["aliases"].get("champion")
+        return champion
+
+    @property
+    def version(self) -> str:
+        """The version of the action, or what stands for one that is not chosen yet."""
+        return self.given.get("version") or "VERSION"
+
+    @property
+    def run(self) -> str:
+        """The run of the action."""
+        return self.given.get("run") or "RUN"
+
+    @property
+    def job(self) -> str:
+        """The batch job of the action."""
+        return self.given.get("job") or "JOB"
+
+    @property
+    def former(self) -> str | None:
+        """The version to roll back to: the named one, else the last champion before this one."""
+        earlier = (move["to_version"] for move in self.overview["moves"] if move["to_version"] != self.champion)
+        return self.given.get("to") or next(map(str, earlier), None)
+
+    @property
+    def release(self) -> Document | None:
+        """The active release."""
+        return next((one for one in self.overview["releases"] if one["status"] in _ACTIVE), None)
+
+    @property
+    def serving(self) -> str:
+        """A sentence about the champion."""
+        return f"Version {self.champion} serves now." if self.champion else "No version serves now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,216 +78,175 @@ class ConsoleAction:
     ----------
     title : str
         A verb and its object.
-    consequence : callable
-        Returns a sentence for each thing that will change, from the model's overview and the parameters.
-    path : callable
-        Returns the path of the API, below the model, from the parameters.
-    body : callable
-        Returns the body of the request from the overview and the parameters; the reason is added.
+    path : str
+        Path of the API below the model, with ``{run}`` or ``{job}`` for the parameter.
+    consequences : callable
+        Returns a sentence for each thing that will change.
     command : callable
-        Returns the command that does the same.
+        Returns the command that does the same; empty where there is none.
+    sends : mapping, optional
+        Members of the request's body.
+    numbers : sequence of str, default=()
+        Parameters that the body has as whole numbers, where they are given.
     fields : sequence of (str, str), default=()
-        Parameters that the page has fields for where its address lacks them: name and label.
+        Parameters that the page has fields for: name and label.
+    expects_champion : bool, default=False
+        The API refuses the change when another version than the one that the page showed is the champion.
     has_reason : bool, default=True
         The ledger records a reason.
     """
 
     title: str
-    consequence: Callable[[Document, Parameters], Sequence[str]]
-    path: Callable[[Parameters], str]
-    body: Callable[[Document, Parameters], dict[str, Any]]
-    command: Callable[[str, Parameters], str]
+    path: str
+    consequences: Callable[[Situation], Sequence[str]]
+    command: Callable[[Situation], str]
+    sends: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Sequence[str] = ()
     fields: Sequence[tuple[str, str]] = ()
+    expects_champion: bool = False
     has_reason: bool = True
 
-
-def _champion(overview: Document) -> int | None:
-    champion: int | None = overview["state"]["aliases"].get("champion")
-    return champion
-
-
-def _nothing(overview: Document, given: Parameters) -> dict[str, Any]:  # noqa: ARG001  # of every body
-    return {}
-
-
-def _serves_now(overview: Document) -> str:
-    champion = _champion(overview)
-    return f"Version {champion} serves now." if champion else "No version serves now."
+    def body(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return the body of the request; raises ``ValueError`` when a number is none."""
+        body = {**self.sends, **{name: int(given[name]) for name in self.numbers if given.get(name)}}
+        if self.expects_champion:
+            body["expected_champion"] = int(given["seen"]) if given.get("seen") else None
+        if self.has_reason:
+            body["reason"] = given.get("reason", "").strip()
+        return body
 
 
-def _describe_promotion(overview: Document, given: Parameters) -> Sequence[str]:
-    return (
-        _serves_now(overview),
-        f"Version {given.get('version', '?')} will serve every request, within the refresh interval of predictions.",
-        "The change is refused if another version is the champion by then.",
-    )
+def _of_release(text: str) -> Callable[[Situation], Sequence[str]]:
+    """Return the consequences of a change of the active release; ``text`` has its fields in braces."""
 
-
-def _describe_rollback(overview: Document, given: Parameters) -> Sequence[str]:
-    earlier = [move["to_version"] for move in overview["moves"] if move["to_version"] != _champion(overview)]
-    to = given.get("to") or (earlier[0] if earlier else None)
-    will = f"Version {to} will serve every request." if to else "There is no earlier champion: this will be refused."
-    return _serves_now(overview), will
-
-
-def _describe_release_start(overview: Document, given: Parameters) -> Sequence[str]:
-    return (
-        _serves_now(overview),
-        f"A release of version {given.get('version') or '(choose one)'} begins, by the strategy of the model's spec.",
-        "Its guards compare both versions and roll it back on evidence.",
-    )
-
-
-def _describe_release_change(text: str) -> Callable[[Document, Parameters], Sequence[str]]:
-    def describe(overview: Document, given: Parameters) -> Sequence[str]:  # noqa: ARG001  # of every consequence
-        active = next((one for one in overview["releases"] if one["status"] in ("running", "paused")), None)
-        if active is None:
+    def describe(at: Situation) -> Sequence[str]:
+        if at.release is None:
             return ("No release is active: this will be refused.",)
-        shares = f"Version {active['candidate']} has {100 * active['weight']:g} % of the requests."
-        return shares, text.format(**active)
+        share = f"Version {at.release['candidate']} has {100 * at.release['weight']:g} % of the requests."
+        return share, text.format(**at.release)
 
     return describe
 
 
-def _release_change(verb: str, title: str, text: str, command: Callable[[str], str]) -> ConsoleAction:
-    return ConsoleAction(
-        title=title,
-        consequence=_describe_release_change(text),
-        path=lambda given: f"releases/active/{verb}",  # noqa: ARG005  # of every path
-        body=_nothing,
-        command=lambda model, given: command(model),  # noqa: ARG005  # as above
-    )
-
-
-def _decision(verb: str, title: str, text: str, command: Callable[[str, str], str]) -> ConsoleAction:
-    return ConsoleAction(
-        title=title,
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
-            _serves_now(overview),
-            text,
-        ),
-        path=lambda given: f"runs/{given.get('run', '-')}/approval",
-        body=lambda overview, given: {"decision": verb, "expected_champion": _champion(overview)},  # noqa: ARG005  # of every body
-        command=lambda model, given: command(model, given.get("run", "RUN")),
-    )
-
-
+_VERSION = (("version", "Version"),)
 ACTIONS: Mapping[str, ConsoleAction] = {
     "promote": ConsoleAction(
-        title="Promote a version",
-        consequence=_describe_promotion,
-        path=lambda given: "promote",  # noqa: ARG005  # of every path
-        body=lambda overview, given: {"version": int(given["version"]), "expected_champion": _champion(overview)},
-        command=lambda model, given: f"millrace promote {model} {given.get('version', 'VERSION')} --reason TEXT",
-        fields=(("version", "Version"),),
+        "Promote a version",
+        "promote",
+        lambda at: (
+            at.serving,
+            f"Version {at.version} will serve every request, within the refresh interval of predictions.",
+            "The change is refused if another version is the champion by then.",
+        ),
+        lambda at: f"millrace promote {at.model} {at.version} --reason TEXT",
+        numbers=("version",),
+        fields=_VERSION,
+        expects_champion=True,
     ),
     "rollback": ConsoleAction(
-        title="Roll back",
-        consequence=_describe_rollback,
-        path=lambda given: "rollback",  # noqa: ARG005  # of every path
-        body=lambda overview, given: {
-            "to": int(given["to"]) if given.get("to") else None,
-            "expected_champion": _champion(overview),
-        },
-        command=lambda model, given: (
-            f"millrace rollback {model} --reason TEXT" + (f" --to {given['to']}" if given.get("to") else "")
+        "Roll back",
+        "rollback",
+        lambda at: (
+            at.serving,
+            f"Version {at.former} will serve every request."
+            if at.former
+            else "There is no earlier champion: this will be refused.",
         ),
+        lambda at: f"millrace rollback {at.model} --reason TEXT" + (f" --to {at.former}" if at.former else ""),
+        numbers=("to",),
+        expects_champion=True,
     ),
     "retire": ConsoleAction(
-        title="Retire a version",
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
-            f"Version {given.get('version', '?')} will never serve again.",
+        "Retire a version",
+        "retire",
+        lambda at: (
+            f"Version {at.version} will never serve again.",
             "This cannot be undone. Its documents and its place in the ledger stay.",
         ),
-        path=lambda given: "retire",  # noqa: ARG005  # of every path
-        body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
-        command=lambda model, given: f"millrace retire {model} {given.get('version', 'VERSION')} --reason TEXT",
-        fields=(("version", "Version"),),
+        lambda at: f"millrace retire {at.model} {at.version} --reason TEXT",
+        numbers=("version",),
+        fields=_VERSION,
     ),
     "release": ConsoleAction(
-        title="Start a release",
-        consequence=_describe_release_start,
-        path=lambda given: "releases",  # noqa: ARG005  # of every path
-        body=lambda overview, given: {"version": int(given["version"])},  # noqa: ARG005  # of every body
-        command=lambda model, given: (
-            f"millrace release start {model} {given.get('version') or 'VERSION'} --reason TEXT"
+        "Start a release",
+        "releases",
+        lambda at: (
+            at.serving,
+            f"A release of version {at.version} begins, by the strategy of the model's spec.",
+            "Its guards compare both versions and roll it back on evidence.",
         ),
-        fields=(("version", "Version"),),
+        lambda at: f"millrace release start {at.model} {at.version} --reason TEXT",
+        numbers=("version",),
+        fields=_VERSION,
     ),
-    "pause-release": _release_change(
-        "pause",
+    "pause-release": ConsoleAction(
         "Pause the release",
-        "Its share stays, and its guards go on.",
-        lambda model: f"millrace release pause {model} --reason TEXT",
+        "releases/active/pause",
+        _of_release("Its share stays, and its guards go on."),
+        lambda at: f"millrace release pause {at.model} --reason TEXT",
     ),
-    "resume-release": _release_change(
-        "resume",
+    "resume-release": ConsoleAction(
         "Resume the release",
-        "Its stages go on.",
-        lambda model: f"millrace release resume {model} --reason TEXT",
+        "releases/active/resume",
+        _of_release("Its stages go on."),
+        lambda at: f"millrace release resume {at.model} --reason TEXT",
     ),
-    "promote-release": _release_change(
-        "promote",
+    "promote-release": ConsoleAction(
         "Promote the candidate at once",
-        "Version {candidate} will serve every request.",
-        lambda model: f"millrace release promote {model} --reason TEXT",
+        "releases/active/promote",
+        _of_release("Version {candidate} will serve every request."),
+        lambda at: f"millrace release promote {at.model} --reason TEXT",
     ),
-    "abort-release": _release_change(
-        "abort",
+    "abort-release": ConsoleAction(
         "Abort the release",
-        "Version {baseline} will serve every request again.",
-        lambda model: f"millrace release abort {model} --reason TEXT",
+        "releases/active/abort",
+        _of_release("Version {baseline} will serve every request again."),
+        lambda at: f"millrace release abort {at.model} --reason TEXT",
     ),
-    "approve": _decision(
-        "approve",
+    "approve": ConsoleAction(
         "Approve the run's version",
-        "The approved version will serve every request.",
-        lambda model, run: f"millrace approve {model} {run} --reason TEXT",
+        "runs/{run}/approval",
+        lambda at: (at.serving, "The approved version will serve every request."),
+        lambda at: f"millrace approve {at.model} {at.run} --reason TEXT",
+        sends={"decision": "approve"},
+        expects_champion=True,
     ),
-    "reject": _decision(
-        "reject",
+    "reject": ConsoleAction(
         "Reject the run's version",
-        "The version stays registered and does not serve.",
-        lambda model, run: f"millrace reject {model} {run} --reason TEXT",
+        "runs/{run}/approval",
+        lambda at: (at.serving, "The version stays registered and does not serve."),
+        lambda at: f"millrace reject {at.model} {at.run} --reason TEXT",
+        sends={"decision": "reject"},
+        expects_champion=True,
     ),
     "monitor": ConsoleAction(
-        title="Check now",
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
-            "Monitoring reads what was captured since its last run and judges it, instead of within the hour.",
-        ),
-        path=lambda given: "monitoring",  # noqa: ARG005  # of every path
-        body=_nothing,
-        command=lambda model, given: f"millrace monitor {model} --now",  # noqa: ARG005  # of every command
+        "Check now",
+        "monitoring",
+        lambda at: (f"Monitoring reads what was captured of {at.model} since its last run and evaluates it.",),
+        lambda at: f"millrace monitor {at.model} --now",
         has_reason=False,
     ),
     "train": ConsoleAction(
-        title="Train now",
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
+        "Train now",
+        "runs",
+        lambda at: (
             "A training run begins on the model's datasets, or waits for the one that goes on.",
-            _serves_now(overview),
+            at.serving,
             "The gate decides whether the new version is promoted.",
         ),
-        path=lambda given: "runs",  # noqa: ARG005  # of every path
-        body=_nothing,
-        command=lambda model, given: "",  # noqa: ARG005  # only an upload starts one from the command line
+        lambda at: "",  # noqa: ARG005  # from the command line, only an upload starts a run
     ),
     "cancel-batch": ConsoleAction(
-        title="Cancel the batch job",
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
-            f"Job {given.get('job', '?')} stops. The parts that are scored stay, and a retry scores the others.",
-        ),
-        path=lambda given: f"batches/{given.get('job', '-')}/cancel",
-        body=_nothing,
-        command=lambda model, given: f"millrace batches cancel {model} {given.get('job', 'JOB')} --reason TEXT",
+        "Cancel the batch job",
+        "batches/{job}/cancel",
+        lambda at: (f"Job {at.job} stops. The parts that are scored stay, and a retry scores the others.",),
+        lambda at: f"millrace batches cancel {at.model} {at.job} --reason TEXT",
     ),
     "retry-batch": ConsoleAction(
-        title="Score what is missing",
-        consequence=lambda overview, given: (  # noqa: ARG005  # of every consequence
-            f"Job {given.get('job', '?')} scores the parts that have no receipt, with the same version.",
-        ),
-        path=lambda given: f"batches/{given.get('job', '-')}/retry",
-        body=_nothing,
-        command=lambda model, given: f"millrace batches retry {model} {given.get('job', 'JOB')}",
+        "Score what is missing",
+        "batches/{job}/retry",
+        lambda at: (f"Job {at.job} scores the parts that have no receipt, with the same version.",),
+        lambda at: f"millrace batches retry {at.model} {at.job}",
         has_reason=False,
     ),
 }
@@ -239,7 +254,8 @@ ACTIONS: Mapping[str, ConsoleAction] = {
 
 def show_action(context: PageContext, model: str, action: str) -> Response:
     """Return the page that says what an action will do; without ``--allow-actions`` it has no button."""
-    return html(_write(context, model, action, context.query.to_dict(), ""))
+    at = Situation(model, context.get("models", model, "overview"), context.query.to_dict())
+    return html(_write(context, action, at, ""))
 
 
 def take_action(context: PageContext, request: Request, model: str, action: str) -> Response:
@@ -247,32 +263,37 @@ def take_action(context: PageContext, request: Request, model: str, action: str)
     if not context.allows_actions:
         raise Forbidden("the console is read-only: start it with `millrace ui --allow-actions`")
     found, given = _find(action), request.form.to_dict()
+    fault, status = "", 400
     if found.has_reason and not given.get("reason", "").strip():
-        return html(_write(context, model, action, given, "a reason is needed: the ledger records it"), 400)
-    overview = context.get("models", model, "overview")
-    try:
-        body = found.body(overview, given) | ({"reason": given["reason"].strip()} if found.has_reason else {})
-        context.api.post(f"/models/{model}/{found.path(given)}", body)
-    except (ValueError, KeyError):
-        return html(_write(context, model, action, given, "the version has to be a whole number"), 400)
-    except ApiError as error:
-        return html(_write(context, model, action, given, error.message), error.status)
-    return Response(status=303, headers={"Location": link("models", model, done=f"{found.title}: done")})
+        fault = "a reason is needed: the ledger records it"
+    else:
+        try:
+            path = found.path.format(run=given.get("run") or "-", job=given.get("job") or "-")
+            context.api.post(f"/models/{model}/{path}", found.body(given))
+        except ValueError:
+            fault = "the version has to be a whole number"
+        except ApiError as error:
+            fault, status = error.message, error.status
+    if not fault:
+        return Response(status=303, headers={"Location": link("models", model, done=f"{found.title}: done")})
+    at = Situation(model, context.get("models", model, "overview"), given)
+    return html(_write(context, action, at, fault), status)
 
 
-def _write(context: PageContext, model: str, action: str, given: Parameters, fault: str) -> str:
-    found, overview = _find(action), context.get("models", model, "overview")
+def _write(context: PageContext, action: str, at: Situation, fault: str) -> str:
+    found = _find(action)
+    shown = [name for name, _ in found.fields]
+    kept = [(name, at.given[name]) for name in _KEPT if name in at.given and name not in shown]
     return context.write(
         "action.html",
-        model=model,
+        model=at.model,
         action=action,
         found=found,
-        given=given,
+        given=at.given,
         fault=fault,
-        consequences=found.consequence(overview, given),
-        asked=[(name, label) for name, label in found.fields],
-        kept=[(name, value) for name, value in given.items() if name in ("version", "run", "job", "to")],
-        command=found.command(model, given),
+        consequences=found.consequences(at),
+        kept=[*kept, ("seen", at.champion or "")],
+        command=found.command(at),
     )
 
 

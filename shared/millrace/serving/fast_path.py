@@ -128,7 +128,7 @@ def _find_models(endpoint: Endpoint, event: Mapping[str, Any]) -> tuple[LoadedMo
 
 @dataclass(slots=True)
 class _Asked:
-    """What a request holds: its row, its options, how many members it has beside those, and what its reply needs."""
+    """Contents of a request: its row, its options, how many members it has beside those, and what its reply needs."""
 
     record: Mapping[str, Any]
     options: Mapping[str, Any]

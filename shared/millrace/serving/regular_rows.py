@@ -44,7 +44,7 @@ class RegularRow:
 
 @dataclass(frozen=True, slots=True)
 class _RegularColumn:
-    """How the regular values of a feature are read: from a table, by a function, or as numbers within bounds."""
+    """Reader of the regular values of a feature: from a table, by a function, or as numbers within bounds."""
 
     name: str
     missing: Any

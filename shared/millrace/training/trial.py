@@ -141,7 +141,7 @@ def _read_contenders(
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What a refit chooses from, and by."""
+    """Trials that a refit chooses from, and the rule of the choice."""
 
     contenders: Sequence[Contender]
     spec: ModelSpec

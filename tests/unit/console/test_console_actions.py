@@ -37,9 +37,20 @@ def test_a_promotion_is_done_with_its_reason_and_shown(world):
     assert "Promote a version: done" in world.get(response.headers["Location"]).text
 
 
+def test_a_change_is_refused_when_another_champion_serves_than_the_page_showed(world):
+    page = world.get(f"/models/{MODEL}/actions/promote?version=2").text
+    assert '<input type="hidden" name="seen" value="1">' in page
+    world.point("champion", 3)
+    response = act(world, "promote", version="2", seen="1")
+    assert response.status_code == 409
+    assert world.aliases["champion"] == 3
+    assert "Version 3 serves now" in response.text
+    assert '<input type="hidden" name="seen" value="3">' in response.text
+
+
 def test_a_rollback_a_retirement_and_a_release_reach_the_registry(world):
     act(world, "promote", version="2")
-    assert act(world, "rollback").status_code == 303
+    assert act(world, "rollback", seen="2").status_code == 303
     assert world.aliases["champion"] == 1
     assert act(world, "release", version="3").status_code == 303
     for action, status in (("pause", "paused"), ("resume", "running")):
