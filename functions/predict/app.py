@@ -8,8 +8,9 @@ import gc
 import itertools
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millrace.environment import is_snapshotted, load_settings, runs_on_lambda
 from millrace.key_scopes import KeyScopes
@@ -17,6 +18,9 @@ from millrace.predict_settings import PredictSettings
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 from millrace.serving.handler import Endpoint, handle, make_prediction_id
 from millrace.serving.model import LoadedModel
+
+if TYPE_CHECKING:
+    from millrace.aws.serving_source import AwsModelSource
 
 #: Counts the requests of this execution environment; the first of them waited for it.
 _requests = itertools.count()
@@ -36,14 +40,19 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 
 
 @cache
-def _endpoint() -> Endpoint:
+def _source() -> "AwsModelSource":
     from millrace.aws.serving_source import aws_model_source  # noqa: PLC0415 - see above
 
+    settings = load_settings(PredictSettings)
+    return aws_model_source(settings.registry_table, settings.models_bucket)
+
+
+@cache
+def _endpoint() -> Endpoint:
     # A request of 10,000 rows makes more lists than the collector waits for, and none of them is garbage: scanning
     # every loaded object, again and again, took a fifth of such a request.
     gc.set_threshold(100_000)
-    settings = load_settings(PredictSettings)
-    source = aws_model_source(settings.registry_table, settings.models_bucket)
+    settings, source = load_settings(PredictSettings), _source()
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic, preloaded=_preloaded)
     # An alias may be as old after an idle time.
     keys = KeyScopes(source.key_models, STALE_AFTER_INTERVALS * settings.alias_refresh_seconds, time.monotonic)
@@ -52,14 +61,19 @@ def _endpoint() -> Endpoint:
 
 
 def _prepare_snapshot() -> None:
-    """Load the models that the stack names; keep neither clients nor settings, whose credentials would expire."""
+    """Load the models that the stack names; keep neither connections nor settings, whose credentials would expire."""
     names = [name for part in load_settings(PredictSettings).preloaded_models.split(",") if (name := part.strip())]
-    _preloaded.update(_endpoint().models.preload(names))
-    _endpoint.cache_clear()
-    load_settings.cache_clear()
+    models = _endpoint().models
+    _preloaded.update(models.preload(names))
+    for event in models.take_events():
+        logger.warning("not preloaded", **asdict(event))
+    _source().forget()  # preloaded models read their background from it
+    for kept in (_endpoint, _source, load_settings):
+        kept.cache_clear()
 
 
 if is_snapshotted():
+    from millrace.observability import logger
     from snapshot_restore_py import register_before_snapshot  # part of Lambda's runtime
 
     register_before_snapshot(_prepare_snapshot)

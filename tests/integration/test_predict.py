@@ -15,6 +15,7 @@ import boto3
 import pytest
 from millrace.aws.clients import registry
 from millrace.aws.serving_source import AwsModelSource, aws_model_source
+from millrace.aws.signed_client import SignedClient
 from millrace.captures.records import expand_line, find_request
 from millrace.entities import Cause, KeyScope, LedgerEntry, ModelVersion, Run
 from millrace.errors import (
@@ -836,6 +837,32 @@ def test_a_process_from_a_snapshot_reads_the_alias_alone(handler, hooks, aws_cal
     aws_calls.clear()
     assert ask(snapshotted, sample("valid_records"))[0] == 200
     assert set(aws_calls) == {"dynamodb:GetItem"}
+
+
+def test_a_process_from_a_snapshot_signs_with_its_own_credentials(handler, hooks, monkeypatch):
+    monkeypatch.setenv("PRELOADED_MODELS", "churn, nobody")
+    snapshotted, keys = load_handler("predict"), []
+    send = SignedClient._send
+
+    def record(client: SignedClient, *arguments: Any) -> Any:
+        keys.append(client._credentials.get().access_key)
+        return send(client, *arguments)
+
+    monkeypatch.setattr(SignedClient, "_send", record)
+    hooks[0]()
+    before = set(keys)
+    keys.clear()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHERESTORED")
+    assert ask(snapshotted, sample("valid_records"))[0] == 200
+    assert set(keys) == {"AKIAOFTHERESTORED"} != before
+
+
+def test_the_snapshot_says_which_model_it_lacks(handler, hooks, monkeypatch, written):
+    monkeypatch.setenv("PRELOADED_MODELS", "churn, nobody")
+    load_handler("predict")
+    hooks[0]()
+    (line,) = [line for line in written() if line.get("message") == "not preloaded"]
+    assert (line["level"], line["model"]) == ("WARN", "nobody")
 
 
 def test_a_snapshot_of_no_model_serves_too(handler, hooks):

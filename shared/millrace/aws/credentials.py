@@ -29,11 +29,12 @@ _LOCAL_ADDRESSES = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}
 class CredentialSource:
     """Gives credentials that have not expired, to any thread.
 
+    ``read_settings`` returns those of the process: one that began from a snapshot has others than the snapshot.
     ``clock`` returns the seconds since the epoch; a monotonic one may stand still while the process is frozen.
     """
 
-    def __init__(self, settings: AwsSettings, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
+    def __init__(self, read_settings: Callable[[], AwsSettings], clock: Callable[[], float] = time.time) -> None:
+        self._read_settings = read_settings
         self._clock = clock
         self._lock = threading.Lock()
         self._renewed: Credentials | None = None
@@ -45,7 +46,7 @@ class CredentialSource:
 
         Raises ``ConfigurationError`` when the function has none, ``ServiceUnavailableError`` when none come.
         """
-        settings = self._settings
+        settings = self._read_settings()
         if settings.aws_access_key_id and settings.aws_secret_access_key:
             return Credentials(settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token)
         if not settings.aws_container_credentials_full_uri:
@@ -110,8 +111,11 @@ def _parse(body: bytes) -> tuple[Credentials, float]:
 def _read_token(settings: AwsSettings) -> str:
     token = settings.aws_container_authorization_token
     if settings.aws_container_authorization_token_file:
-        with open(settings.aws_container_authorization_token_file, encoding="utf-8") as file:
-            token = file.read().strip()
+        try:
+            with open(settings.aws_container_authorization_token_file, encoding="utf-8") as file:
+                token = file.read().strip()
+        except OSError as error:
+            raise ConfigurationError("the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE cannot be read") from error
     if "\r" in token or "\n" in token:
         raise ConfigurationError("AWS_CONTAINER_AUTHORIZATION_TOKEN holds a line break")
     return token

@@ -34,12 +34,23 @@ class AwsModelSource:
         Of DynamoDB, and of the bucket of models.
     table_name : str
         The registry's table.
+    credentials : CredentialSource
+        Of both clients.
     """
 
-    def __init__(self, dynamodb: DynamoDbReader, s3: BucketReader, table_name: str) -> None:
+    def __init__(
+        self, dynamodb: DynamoDbReader, s3: BucketReader, table_name: str, credentials: CredentialSource
+    ) -> None:
         self._dynamodb = dynamodb
         self._s3 = s3
         self._table_name = table_name
+        self._credentials = credentials
+
+    def forget(self) -> None:
+        """Close connections and forget credentials: a snapshot must hold neither, and the next read gets new ones."""
+        self._dynamodb.close()
+        self._s3.close()
+        self._credentials.forget()
 
     def read_alias(self, model: str, alias: str) -> AliasPointer:
         """Return what ``alias`` points to; raises ``ModelNotFoundError`` when there is nothing."""
@@ -97,9 +108,9 @@ class AwsModelSource:
 def aws_model_source(table_name: str, bucket_name: str) -> AwsModelSource:
     """Build the clients, and the source on them; no connection is made yet."""
     settings = load_settings(AwsSettings)
-    credentials = CredentialSource(settings)
+    credentials = CredentialSource(lambda: load_settings(AwsSettings))
     dynamodb, s3 = DynamoDbReader(settings, credentials), BucketReader(bucket_name, settings, credentials)
-    return AwsModelSource(dynamodb, s3, table_name)
+    return AwsModelSource(dynamodb, s3, table_name, credentials)
 
 
 def prepare_tls() -> None:

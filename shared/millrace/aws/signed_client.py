@@ -20,7 +20,7 @@ import millrace
 from millrace.aws.credentials import CredentialSource
 from millrace.aws.error_codes import find_error, is_unavailable
 from millrace.aws.signed_requests import AwsSettings, Service, ServiceAddress, find_endpoint, quote_path, sign
-from millrace.errors import ServiceUnavailableError
+from millrace.errors import ConfigurationError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     import ssl
@@ -55,7 +55,10 @@ def tls_context(ca_bundle: str) -> "ssl.SSLContext":
     """Return what verifies the servers; reading the certificates of authorities takes longer than a handshake."""
     import ssl  # noqa: PLC0415 - a local stack has no certificates
 
-    return ssl.create_default_context(cafile=ca_bundle or None)
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as error:
+        raise ConfigurationError("the certificates that AWS_CA_BUNDLE names cannot be read") from error
 
 
 def pause(attempt: int) -> None:
@@ -63,6 +66,12 @@ def pause(attempt: int) -> None:
     import random  # noqa: PLC0415 - most processes never wait
 
     time.sleep(random.uniform(0, _FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1)))  # noqa: S311 - jitter is no secret
+
+
+class _SecureConnection(http.client.HTTPConnection):
+    """A connection whose port is that of HTTPS where its address names none; the client wraps its socket in TLS."""
+
+    default_port = http.client.HTTPS_PORT
 
 
 class SignedClient:
@@ -168,7 +177,8 @@ class SignedClient:
 
     def _connect(self) -> http.client.HTTPConnection:
         address = self._endpoint
-        connection = http.client.HTTPConnection(address.host)
+        kind = _SecureConnection if address.is_secure else http.client.HTTPConnection
+        connection = kind(address.host)
         # Names as bytes are ASCII. To read text, Python would import its tables of every alphabet.
         name = connection.host.encode("ascii")
         connection.sock = socket.create_connection(

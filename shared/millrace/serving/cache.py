@@ -140,14 +140,16 @@ class ModelCache:
 
     def preload(self, models: Iterable[str]) -> dict[tuple[str, int], LoadedModel]:
         """Load the champions of ``models`` before any request; one that cannot be loaded is left out, with an event."""
+        loaded = {}
         for model in models:
             try:
-                self.get(model)
+                each = self.get(model)
             except Exception as error:  # noqa: BLE001 - requests for it load it, or say why not
                 self._events.append(CacheEvent("refresh_failed", model, CHAMPION, 0, f"not preloaded: {error}"))
-        with self._lock:
-            loaded = [(key[0], entry.loaded) for key, entry in self._entries.items()]
-        return {(model, each.version): each for model, each in loaded if each.instead_of is None}
+            else:
+                if each.instead_of is None:
+                    loaded[model, each.version] = each
+        return loaded
 
     def knows(self, model: str) -> bool:
         """Return whether the source has named a version of the model before: then the name is not made up."""

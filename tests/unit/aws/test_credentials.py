@@ -48,7 +48,7 @@ class Local:
         settings = AwsSettings(
             aws_container_credentials_full_uri=url, aws_container_authorization_token="token", **variables
         )
-        return CredentialSource(settings, lambda: self.now)
+        return CredentialSource(lambda: settings, lambda: self.now)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def local():
 
 def test_keys_of_the_environment_come_first(local):
     assert local.source(**KEYS, aws_session_token="t").get() == Credentials("key", "secret", "t")
-    assert CredentialSource(AwsSettings(**KEYS)).get() == Credentials("key", "secret")
+    assert CredentialSource(lambda: AwsSettings(**KEYS)).get() == Credentials("key", "secret")
     assert local.asked == []
 
 
@@ -139,14 +139,18 @@ def test_one_thread_renews_for_all(local):
             "aws_container_credentials_full_uri": "http://127.0.0.1:9/credentials",
             "aws_container_authorization_token": "a\r\nb",
         },
+        {
+            "aws_container_credentials_full_uri": "http://127.0.0.1:9/credentials",
+            "aws_container_authorization_token_file": "/nowhere",
+        },
     ],
 )
 def test_credentials_of_nowhere_or_of_a_stranger_are_a_fault_of_the_deployment(variables):
     with pytest.raises(ConfigurationError):
-        CredentialSource(AwsSettings(**variables)).get()
+        CredentialSource(lambda: AwsSettings(**variables)).get()
 
 
 def test_an_endpoint_that_is_not_there_is_not_available():
     settings = AwsSettings(aws_container_credentials_full_uri="http://127.0.0.1:9/credentials")
     with pytest.raises(ServiceUnavailableError):
-        CredentialSource(settings).get()
+        CredentialSource(lambda: settings).get()

@@ -129,7 +129,7 @@ def settings_for(server: Server, scheme: str = "http", **variables: str) -> AwsS
 def reader(server: Server, clock: Clock, kind=DynamoDbReader, **variables: str) -> Iterator[SignedClient]:
     settings = settings_for(server, **variables)
     arguments = ("models",) if kind is BucketReader else ()
-    client = kind(*arguments, settings, CredentialSource(settings))
+    client = kind(*arguments, settings, CredentialSource(lambda: settings))
     client._clock, client._pause = clock, clock.pauses.append
     yield client
     client.close()
@@ -327,3 +327,45 @@ def test_a_bundle_of_certificates_may_be_named(serve, clock, certificate):
     with reader(server, clock, scheme="https", aws_ca_bundle=certificate) as client:
         assert client.get_item() == client.get_item() == {"pk": {"S": "a"}}
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("", 443),
+        ("https://vpce.example", 443),
+        ("https://vpce.example:443", 443),
+        ("https://vpce.example:8443", 8443),
+        ("http://vpce.example", 80),
+        ("https://[::1]", 443),
+    ],
+)
+def test_an_address_without_a_port_has_that_of_its_scheme(monkeypatch, endpoint, port):
+    called = []
+
+    def connect(address: tuple[bytes, int], timeout: float) -> socket.socket:
+        called.append(address[1])
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    settings = AwsSettings(
+        aws_region="eu-west-1", aws_access_key_id="key", aws_secret_access_key="secret", aws_endpoint_url=endpoint
+    )
+    for client in (
+        DynamoDbReader(settings, CredentialSource(lambda: settings)),
+        BucketReader("models", settings, CredentialSource(lambda: settings)),
+    ):
+        client._pause = lambda _: None
+        with pytest.raises(ServiceUnavailableError):
+            client.call("Read", "GET", "/", {})
+    assert set(called) == {port}
+
+
+def test_certificates_that_are_not_there_are_a_fault_of_the_deployment_and_not_tried_again(serve, clock):
+    server = serve(ITEM)
+    settings = settings_for(server, "https", aws_ca_bundle="/nowhere.pem")
+    client = DynamoDbReader(settings, CredentialSource(lambda: settings))
+    client._pause = clock.pauses.append
+    with pytest.raises(ConfigurationError, match="AWS_CA_BUNDLE"):
+        client.get_item(TableName="registry")
+    assert clock.pauses == []

@@ -356,3 +356,10 @@ def test_a_model_that_cannot_be_preloaded_is_left_out_and_said(source, clock):
     assert [*models.preload(["nobody", "churn"])] == [("churn", 1)]
     (event,) = models.take_events()
     assert (event.kind, event.model) == ("refresh_failed", "nobody")
+
+
+def test_every_named_model_is_preloaded_however_many_the_cache_keeps(source, clock):
+    names = [f"m{number}" for number in range(10)]
+    for name in names:
+        source.register(name, 1, artifacts())
+    assert [*ModelCache(source, REFRESH_SECONDS, clock).preload(names)] == [(name, 1) for name in names]
