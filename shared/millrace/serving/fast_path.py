@@ -44,8 +44,6 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _NO_ROWS = RecordsTable(())
 _NO_CONTENTS = PredictionRequest(_NO_ROWS)
 _TENSOR_MEMBERS = 4
-#: A longer body is not one of a regular row.
-_MAX_CHARACTERS = 1_000_000
 
 
 def respond_fast(
@@ -54,24 +52,27 @@ def respond_fast(
     """Return the response to an event; raises, whatever it is, for one that is the general path's."""
     headers, query = _read_envelope(event)
     loaded, release = _find_models(endpoint, event)
-    asked = _READERS[protocol.name](orjson.loads(event["body"]), loaded.built(RegularRowReader).names)
-    if not has_members(event["body"], asked.members + len(asked.options)):
+    reader = loaded.built(RegularRowReader)
+    if len(event["body"]) > reader.max_characters:  # many rows, or a version whose rules only the general path knows
+        raise IrregularRowError
+    contents = _READERS[protocol.name](orjson.loads(event["body"]), reader.names)
+    if not has_members(event["body"], contents.members + len(contents.options)):
         raise IrregularRowError
     assignment = None
     if release is not None:
-        record = asked.record
-        key = find_key(headers, asked.options, release.key_column, lambda column: record.get(column, ABSENT))
+        record = contents.record
+        key = find_key(headers, contents.options, release.key_column, lambda column: record.get(column, ABSENT))
         assignment = release.assign(key, prediction_id)
         if assignment.version is not None:
             loaded = release.candidates[assignment.version]
             if loaded.version not in release.read_alike:
                 raise IrregularRowError
-    row = loaded.built(RegularRowReader).read(asked.record)
-    level = query.get("interval", asked.options.get("interval", ABSENT))
+    row = loaded.built(RegularRowReader).read(contents.record)
+    level = query.get("interval", contents.options.get("interval", ABSENT))
     bounds = None if level is ABSENT else find_bounds(loaded, read_level(level))
     scored = score_row(loaded, row.inputs, row.warnings, None if bounds is None else bounds.fields)
     scores = scored.scores.without_columns() if endpoint.error_detail == "reduced" else scored.scores
-    reply = protocol.write(asked.contents, scores, loaded, prediction_id)
+    reply = protocol.write(contents.for_reply, scores, loaded, prediction_id)
     response = success_response(reply, _NO_OPTIONS if assignment is None else assignment.headers)
 
     counts: dict[str, Any] = {"latency_ms": round(1_000 * (time.perf_counter() - started), 3)}
@@ -83,7 +84,7 @@ def respond_fast(
     writer = loaded.built(CaptureWriter)
     if endpoint.captures and writer.samples(prediction_id):
         named = name_request(prediction_id, protocol.name, request_id) | writer.row_content(
-            asked.record, row.values, scored.output, scored.decision
+            contents.record, row.values, scored.output, scored.decision
         )
         line = writer.line_of(now, named | counts)
     else:
@@ -98,7 +99,6 @@ def _read_envelope(event: Mapping[str, Any]) -> tuple[Mapping[str, str], Mapping
     query = event.get("queryStringParameters") or _NO_OPTIONS
     if (
         event.get("isBase64Encoded")
-        or len(event["body"]) > _MAX_CHARACTERS
         or headers.get("content-type") not in _FORMS
         or not _ENCODED.isdisjoint(headers)
         or not _OTHER_OPTIONS.isdisjoint(query)
@@ -127,16 +127,16 @@ def _find_models(endpoint: Endpoint, event: Mapping[str, Any]) -> tuple[LoadedMo
 
 
 @dataclass(slots=True)
-class _Asked:
+class _RequestContents:
     """Contents of a request: its row, its options, how many members it has beside those, and what its reply needs."""
 
     record: Mapping[str, Any]
     options: Mapping[str, Any]
     members: int
-    contents: PredictionRequest = _NO_CONTENTS
+    for_reply: PredictionRequest = _NO_CONTENTS
 
 
-def _read_mlflow(document: Any, names: Sequence[str]) -> _Asked:
+def _read_mlflow(document: Any, names: Sequence[str]) -> _RequestContents:
     options = _read_options(document, "params")
     if len(document) != 1 + ("params" in document):
         raise IrregularRowError
@@ -146,38 +146,38 @@ def _read_mlflow(document: Any, names: Sequence[str]) -> _Asked:
         if type(columns) is not list or type(rows) is not list or len(split) != len(("columns", "data")):
             raise IrregularRowError
         (row,) = rows
-        return _Asked(_zip(columns, row), options, len(document) + len(split))
+        return _RequestContents(_zip(columns, row), options, len(document) + len(split))
     if "dataframe_records" in document:
         return _read_array(document, document["dataframe_records"], options, ())
     rows = document["instances"] if "instances" in document else document["inputs"]
     if not isinstance(rows, dict):
         return _read_array(document, rows, options, names)
+    if "inputs" not in document:
+        raise IrregularRowError
     record = rows
     if type(rows.get(names[0])) is list:
         record = {name: value for name, values in rows.items() for (value,) in (_list(values),)}
         if list in set(map(type, record.values())):  # matrices of one column
             raise IrregularRowError
-    elif "inputs" not in document:
-        raise IrregularRowError
-    return _Asked(record, options, len(document) + len(record))
+    return _RequestContents(record, options, len(document) + len(record))
 
 
-def _read_kserve(document: Any, names: Sequence[str]) -> _Asked:
+def _read_kserve(document: Any, names: Sequence[str]) -> _RequestContents:
     options = _read_options(document, "parameters")
     if len(document) != 1 + ("parameters" in document) + ("signature_name" in document):
         raise IrregularRowError
     return _read_array(document, document.get("instances") or document["inputs"], options, names)
 
 
-def _read_array(document: Any, rows: Any, options: Mapping[str, Any], names: Sequence[str]) -> _Asked:
+def _read_array(document: Any, rows: Any, options: Mapping[str, Any], names: Sequence[str]) -> _RequestContents:
     """Read a list of one row; rows without names are in the order of ``names``, if there are any."""
     (row,) = _list(rows)
     if type(row) is dict:
-        return _Asked(row, options, len(document) + len(row))
-    return _Asked(_zip(names, row), options, len(document))
+        return _RequestContents(row, options, len(document) + len(row))
+    return _RequestContents(_zip(names, row), options, len(document))
 
 
-def _read_open_inference(document: Any, names: Sequence[str]) -> _Asked:  # noqa: ARG001 - tensors have names
+def _read_open_inference(document: Any, names: Sequence[str]) -> _RequestContents:  # noqa: ARG001 - tensors have names
     """Read one flat tensor for each feature."""
     options, request_id = _read_options(document, "parameters"), document.get("id")
     if type(request_id) not in (str, NoneType):
@@ -198,7 +198,8 @@ def _read_open_inference(document: Any, names: Sequence[str]) -> _Asked:  # noqa
         members += sum(map(len, outputs))
         if len(set(names_of_outputs)) != len(outputs):
             raise IrregularRowError
-    return _Asked(record, options, members, PredictionRequest(_NO_ROWS, request_id or None, names_of_outputs, options))
+    for_reply = PredictionRequest(_NO_ROWS, request_id or None, names_of_outputs, options)
+    return _RequestContents(record, options, members, for_reply)
 
 
 def _read_options(document: Any, key: str) -> Mapping[str, Any]:
@@ -223,7 +224,7 @@ def _zip(names: Sequence[str], row: Any) -> dict[str, Any]:
     return record
 
 
-_READERS: Mapping[str, Callable[[Any, Sequence[str]], _Asked]] = {
+_READERS: Mapping[str, Callable[[Any, Sequence[str]], _RequestContents]] = {
     MLFLOW.name: _read_mlflow,
     KSERVE_V1.name: _read_kserve,
     OPEN_INFERENCE.name: _read_open_inference,

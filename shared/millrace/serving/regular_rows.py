@@ -1,4 +1,4 @@
-"""Reader of one regular row, compiled for a version when it is loaded: plain JSON values to what the model takes.
+"""Reader of one regular row, compiled for a version with its first request: plain JSON values to what the model takes.
 
 A regular row has every feature, and no value that needs an error or a warning, except that some may be null. Its values
 are looked up in tables and compared with bounds in one loop, without an object for each column.
@@ -13,12 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from millrace.features import FLOAT32_MAX, build_few_features
+from millrace.features import FLOAT32_MAX, MAX_CHARACTERS, build_few_features
 from millrace.serving.model import NUMBERS_INPUT, STRINGS_INPUT, LoadedModel
 from millrace.serving.rows import FeatureReader, RowWarning, missing_value
 
 _NUMBERS = frozenset({"integer", "number"})
 _TABLES = frozenset({"boolean", "category"})
+
+
+#: Characters of a body beside its row, and of a value with what surrounds it, in the longest of the protocols.
+_ENVELOPE, _VALUE = 2_000, 300
 
 
 class IrregularRowError(Exception):
@@ -91,7 +95,10 @@ def _read_table(feature: FeatureReader) -> dict[Any, Any]:
 
 
 class RegularRowReader:
-    """Reads regular rows for one version; ``is_usable`` is False for one whose rules only the general path knows."""
+    """Reads regular rows for one version; ``is_usable`` is False for one whose rules only the general path knows.
+
+    A body of more than ``max_characters`` is not one of a regular row.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         reader, schema = loaded.reader, loaded.schema
@@ -103,9 +110,13 @@ class RegularRowReader:
         except IrregularRowError:
             self._columns = []
         self.is_usable = bool(self._columns)
+        self.max_characters = 0
         if not self.is_usable:
             return
         kinds = [feature.column.type for feature in features]
+        texts = kinds.count("text")
+        lengths = 2 * sum(map(len, self.names)) + _VALUE * len(kinds) + 2 * MAX_CHARACTERS * texts
+        self.max_characters = _ENVELOPE + lengths
         self._plan = [
             (column.name, column.table, column.low, column.high, kind == "integer", kind == "category", column)
             for column, kind in zip(self._columns, kinds, strict=True)

@@ -190,7 +190,7 @@ def random_body(rng: Dice, model: str, protocol: str) -> Any:
                 document[key] = rng.choice(values)
         return document
     shapes: dict[str, Any] = {
-        "instances": rng.choice([records, lists]),
+        "instances": rng.choice([records, lists, columns]),
         "inputs": rng.choice([records, lists, columns, first]),
         "dataframe_records": records,
         "dataframe_split": {"columns": list(first), "data": lists},
@@ -291,7 +291,7 @@ def test_both_paths_answer_random_requests_alike(world):
         kind = f"{protocol}, {event['pathParameters'].get('model', '').replace('nobody', '')}"
         asked[kind] += 1
         answered[kind] += len(used)
-    assert sum(answered.values()) > 0.3 * EXAMPLES
+    assert sum(answered.values()) > 0.25 * EXAMPLES
     assert all(answered[f"open_inference, {model}"] for model in ("binary", "multiclass", "regression", "remark"))
     assert all(answered[f"mlflow, {model}"] for model in ("binary", "multiclass", "regression", "ruled", "released"))
     assert answered["kserve_v1, "]
