@@ -15,7 +15,7 @@ from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import load_columns, load_split
 from millrace.documents import dump
 from millrace.entities import Run, Trial
-from millrace.errors import ArtifactNotFoundError, InvalidInputError, WorkerCrashedError
+from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.evaluation.analysis import AnalyzedWinner, MeasuredWinner, Splits, analyze, profile_predictions
 from millrace.evaluation.champion import compare_with_champion, load_best, load_champion, verify_sha256
 from millrace.evaluation.circumstances import HOLDOUT_SUMMARY, find_holdout_use, find_reasons
@@ -32,7 +32,7 @@ from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import HeldOutRows
-from millrace.training.planning import load_prepared_schema, rank_key, read_manifest, reconcile_trials
+from millrace.training.planning import ensure_no_fault, load_prepared_schema, rank_key, read_manifest, reconcile_trials
 from millrace.training.trial_record import HELD_OUT_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
@@ -60,9 +60,7 @@ def evaluate_run(
     """
     run = registry.get_run(request.model, request.run_id)
     trials = reconcile_trials(run, request.trials, registry)
-    crashed = any(outcome.outcome == "crashed" for outcome in request.trials)
-    if crashed and all(trial.status != "succeeded" for trial in trials):
-        raise WorkerCrashedError(f"no trial of run {run.run_id} has a result: workers died or ran out of time")
+    ensure_no_fault(run, request.trials, trials)
     registry.update_run(run.model, run.run_id, stage="evaluating")
     spec, schema = registry.get_spec(run.model), load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)

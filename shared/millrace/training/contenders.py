@@ -49,11 +49,9 @@ def choose_contender(
     if len(choice.weights) == 1:
         return Contender(msgspec.structs.replace(best.record, ensemble=choice.report), best.held_out_bytes)
     records = {one.record.trial_id: one.record for one, _ in alike}
-    stacked = np.stack([predictions[name].astype(np.float64) for name in choice.weights])
-    averaged = np.tensordot(list(choice.weights.values()), stacked, axes=1)
     ensemble = msgspec.structs.replace(choice.report, members=_members(records, choice))
     record = msgspec.structs.replace(best.record, ensemble=ensemble)
-    return _average(record, replace(first, predictions=averaged), schema, len(validation))
+    return _average(record, replace(first, predictions=choice.predictions), schema, len(validation))
 
 
 def _members(records: dict[str, TrialRecord], choice: EnsembleChoice) -> tuple[EnsembleMember, ...]:

@@ -44,10 +44,14 @@ class HeldOutPredictions:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleChoice:
-    """Weights of the trials that are averaged, the largest first, or of the best alone; and what was measured."""
+    """Weights of the trials that are averaged, the largest first, or of the best alone; and what was measured.
+
+    ``predictions`` are those of each row by the weights of the other folds: the weights themselves know the row.
+    """
 
     weights: Mapping[str, float]
     report: EnsembleReport
+    predictions: npt.NDArray[np.float64]
 
 
 def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
@@ -58,10 +62,12 @@ def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
     """
     names = list(rows.predictions)[:MAX_CONSIDERED]
     count, alone = len(rows.target), {names[0]: 1.0}
+    best = np.asarray(rows.predictions[names[0]], dtype=np.float64)
     if len(names) < 2:  # noqa: PLR2004 - nothing to average
-        return EnsembleChoice(alone, EnsembleReport(rows=count, reason="there is one trial"))
+        return EnsembleChoice(alone, EnsembleReport(rows=count, reason="there is one trial"), best)
     if count < LEAST_ROWS:
-        return EnsembleChoice(alone, EnsembleReport(rows=count, reason=f"{count} rows are too few to choose weights"))
+        reason = f"{count} rows are too few to choose weights"
+        return EnsembleChoice(alone, EnsembleReport(rows=count, reason=reason), best)
     stacked = np.stack([np.asarray(rows.predictions[name], dtype=np.float64) for name in names])
     single = row_losses(rows.task, rows.target, stacked[0])
     averaged = np.empty_like(stacked[0])
@@ -89,7 +95,9 @@ def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
         ensemble_loss=ensemble_loss,
         standard_error=float((single - losses).std(ddof=1) / np.sqrt(count)),
     )
-    return EnsembleChoice(dict(sorted(chosen.items(), key=lambda pair: -pair[1])) if pays else alone, report)
+    if not pays:
+        return EnsembleChoice(alone, report, best)
+    return EnsembleChoice(dict(sorted(chosen.items(), key=lambda pair: -pair[1])), report, averaged)
 
 
 def select_weights(task: Task, target: npt.NDArray[np.generic], stacked: _Floats) -> _Floats:

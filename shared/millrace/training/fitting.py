@@ -123,8 +123,9 @@ class HeldOutRows:
 class FittedTrial:
     """The result of fitting a trial; its fields are those of the trial's record.
 
-    ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it, and only
-    what may be registered has it. ``held_out_bytes`` are :class:`HeldOutRows`, with calibrated probabilities.
+    ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it. Only the last
+    fit of a recipe has it: a winner whose refit failed has none. ``held_out_bytes`` are :class:`HeldOutRows`, with
+    calibrated probabilities.
     """
 
     onnx_bytes: bytes

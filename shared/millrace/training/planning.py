@@ -64,7 +64,7 @@ def plan_run(
         trials = reconcile_trials(run, request.trials, registry, request.finished_round)
         metric, search = get_metric(schema.task, spec.primary_metric), SearchPlan.of(run)
         if search and request.finished_round >= len(search.rounds):
-            _ensure_no_fault(run, request.trials, trials)
+            ensure_no_fault(run, request.trials, trials)
             plan_refit(run, request.finished_round, metric, registry)
         else:
             begin_next_round(run, request.finished_round, metric, registry)
@@ -273,7 +273,8 @@ def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Re
             registry.update_trial(run.model, run.run_id, trial_id, status="eliminated", reason=reason)
 
 
-def _ensure_no_fault(run: Run, outcomes: Sequence[TrialOutcome], trials: Sequence[Trial]) -> None:
+def ensure_no_fault(run: Run, outcomes: Sequence[TrialOutcome], trials: Sequence[Trial]) -> None:
+    """Raise ``WorkerCrashedError`` when no trial has a result and a worker died: a fault, not a rejection."""
     if any(outcome.outcome == "crashed" for outcome in outcomes) and all(
         trial.status != "succeeded" for trial in trials
     ):

@@ -129,7 +129,8 @@ def _read_contenders(
     ]
     rivals.sort(key=lambda other: (other.trial_id != won, rank_key(other.trial_id, other.metrics, metric)))
     names = [won, *(other.trial_id for other in rivals if other.trial_id != won)]
-    chosen = names[: MAX_CONSIDERED if spec.training.ensemble == "auto" else 1]
+    is_alone = spec.training.ensemble != "auto" or trial.candidate == BASELINE
+    chosen = names[: 1 if is_alone else MAX_CONSIDERED]
     contenders = []
     for name in chosen:
         record, held_out = (

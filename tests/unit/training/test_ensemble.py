@@ -187,3 +187,13 @@ class TestGraph:
         rows = dataset.splits["test"].features.take(np.arange(2))
         odd = FeatureMatrix(np.full_like(rows.numbers, np.nan), np.full(rows.strings.shape, "Atlantis"))
         assert np.isfinite(model.run(odd)).all()
+
+
+def test_rows_are_predicted_by_weights_that_do_not_know_them():
+    rows = held_out("regression", noise=[1.0] * 8, rows=150)
+    choice = choose_ensemble(rows, get_metric("regression", None))
+    assert len(choice.weights) > 1
+    own = sum(weight * rows.predictions[name] for name, weight in choice.weights.items())
+    losses = [float(row_losses("regression", rows.target, each).mean()) for each in (choice.predictions, own)]
+    assert losses[0] == pytest.approx(choice.report.ensemble_loss)
+    assert losses[0] > losses[1]

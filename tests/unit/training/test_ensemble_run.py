@@ -1,14 +1,17 @@
 """A run that averages its best trials: recorded, measured on rows outside the fits, reproducible, within limits."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from millrace.layout import evaluation_key, split_key, trial_key
+from millrace.metrics.catalogue import get_metric
 from millrace.serving.model import OnnxModel
-from millrace.training import contenders
+from millrace.spec import ModelSpec
+from millrace.training import contenders, trial
 from millrace.training.ensemble import EnsembleChoice
-from millrace.training.fitting import HeldOutRows
+from millrace.training.fitting import HELD_OUT_NAME, HeldOutRows
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import EnsembleReport, TrialRecord
 
@@ -25,7 +28,8 @@ def _averaged(monkeypatch):
     def choose(rows, _metric):
         names = list(rows.predictions)
         weights = {names[0]: 0.75, names[1]: 0.25} if len(names) > 1 else {names[0]: 1.0}
-        return EnsembleChoice(weights, EnsembleReport(rows=len(rows.target), reason="chosen", loss=1.0))
+        averaged = sum(weight * rows.predictions[name].astype(np.float64) for name, weight in weights.items())
+        return EnsembleChoice(weights, EnsembleReport(rows=len(rows.target), reason="chosen", loss=1.0), averaged)
 
     monkeypatch.setattr(contenders, "choose_ensemble", choose)
 
@@ -114,3 +118,23 @@ def test_the_served_model_is_the_average_of_the_members():
 
     assert np.isfinite(values).all()
     assert {node.name for node in model.session.get_outputs()} == {"value"}
+
+
+def test_the_baseline_is_averaged_with_nothing(monkeypatch):
+    rivals = [
+        SimpleNamespace(
+            status="succeeded",
+            refit_of=(),
+            candidate="ridge",
+            rows=None,
+            artifacts={HELD_OUT_NAME: ""},
+            trial_id="02-ridge",
+            metrics={"rmse": 1.0},
+        )
+    ]
+    refit = SimpleNamespace(model=MODEL, run_id=RUN_ID, refit_of=("01-baseline",), candidate="baseline", rows=None)
+    monkeypatch.setattr(trial.TrialRecord, "read", lambda body: body)
+    registry = SimpleNamespace(list_trials=lambda *_: rivals)
+    store = SimpleNamespace(get=lambda key: key)
+    found = trial._read_contenders(refit, ModelSpec(), get_metric("regression", None), registry, store)
+    assert [one.record for one in found] == [trial_key(MODEL, RUN_ID, "01-baseline", "trial.json")]
