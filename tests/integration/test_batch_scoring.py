@@ -13,7 +13,8 @@ from typing import Any
 import boto3
 import pytest
 from millrace.aws.clients import registry, registry_store
-from millrace.batch.job_records import get_job, run_again
+from millrace.batch import finish_step
+from millrace.batch.job_records import BatchRecord, get_job, run_again
 from millrace.monitoring.due_models import find_due_models
 from millrace.spec import ModelSpec
 from moto import mock_aws
@@ -301,6 +302,23 @@ def test_a_captured_job_is_monitored_apart_from_requests(scoring: Scoring, small
     # The made-up ages are not those of training.
     assert "feature_drift:age" in window["breaches"]
     assert not scoring.application.keys(DATA_BUCKET, "captures/")
+
+
+def test_monitoring_hears_of_a_captured_job_before_the_job_ends(
+    scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that fails between the two is repeated, and the repetition finds an ended job."""
+    promote(2, churn_reference())
+    due, end_job = [], finish_step.end_job
+
+    def end(*arguments: Any, **options: Any) -> BatchRecord:
+        due.append(find_due_models(registry_store(), datetime.now(UTC)).names)
+        return end_job(*arguments, **options)
+
+    monkeypatch.setattr(finish_step, "end_job", end)
+    _, job = scoring.request(source=arrived(scoring, "night/b.csv", table(30)), capture="batch")
+    assert scoring.wait(job["job_id"])["status"] == "succeeded"
+    assert due == [(MODEL,)]
 
 
 def arrived(scoring: Scoring, name: str, body: bytes) -> str:

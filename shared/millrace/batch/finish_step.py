@@ -55,6 +55,9 @@ def finish_recorded_job(
     if not succeeded and not reasons:
         reasons = [_FAULT if request.error is None else f"{_FAULT} ({request.error})"]
     plain = to_plain(manifest) if manifest else {}
+    if manifest is not None and manifest.captured:
+        # The window is stored. A repetition after the job's end would not come here, and monitoring miss the window.
+        mark_activity(item_store, [request.model], "jobs", now, {})
     ended = end_job(
         record,
         "succeeded" if succeeded else "failed",
@@ -65,9 +68,6 @@ def finish_recorded_job(
         actor=ACTOR,
         summary={name: plain[name] for name in _SUMMARY if name in plain},
     )
-    if manifest is not None and manifest.captured:
-        # After the window is stored, also when this is done again: monitoring would miss it otherwise.
-        mark_activity(item_store, [request.model], "jobs", now, {})
     return ScoringResult(outcome="succeeded" if ended.status == "succeeded" else "failed")
 
 
