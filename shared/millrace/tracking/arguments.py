@@ -3,7 +3,7 @@
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from millrace.errors import FieldError, InvalidInputError
@@ -137,8 +137,10 @@ def validate_length(path: str, value: str, limit: int) -> str:
     return value
 
 
-def read_pairs(values: Iterable[Any], path: str) -> dict[str, str]:
+def read_pairs(values: Any, path: str) -> dict[str, str]:
     """Return a list of objects with ``key`` and ``value`` as a mapping; the last of one key counts."""
+    if not isinstance(values, list | tuple):
+        raise invalid_argument(path, values)
     pairs = {}
     for position, pair in enumerate(values):
         if not isinstance(pair, Mapping):
@@ -149,6 +151,14 @@ def read_pairs(values: Iterable[Any], path: str) -> dict[str, str]:
         value = pair.get("value")
         pairs[key] = "" if value is None else str(value)
     return pairs
+
+
+def read_texts(arguments: Mapping[str, Any], name: str) -> list[str]:
+    """Return an argument that is a list of texts, empty where it is missing; raises ``InvalidInputError``."""
+    given: list[str] = arguments.get(name, [])
+    if not all(isinstance(one, str) for one in given):
+        raise invalid_argument(name, given)
+    return given
 
 
 def write_pairs(pairs: Mapping[str, str]) -> list[dict[str, str]]:

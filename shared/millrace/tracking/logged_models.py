@@ -272,7 +272,10 @@ class _Datasets:
     """The datasets of a search, of which at least one has to fit."""
 
     def __init__(self, given: Iterable[Any]) -> None:
-        self.wanted = [(one.get("dataset_name"), one.get("dataset_digest")) for one in given]
+        listed = list(given)
+        if not all(isinstance(one, Mapping) for one in listed):
+            raise invalid_argument("datasets", listed)
+        self.wanted = [(one.get("dataset_name"), one.get("dataset_digest")) for one in listed]
         if not all(name for name, _ in self.wanted):
             message = "`dataset_name` in the `datasets` clause must be specified."
             raise InvalidInputError(message, [FieldError("datasets", "one has no dataset_name")])

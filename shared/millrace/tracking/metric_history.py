@@ -5,11 +5,12 @@ hundredth of its values or less, and at most a hundred chunks.
 """
 
 import heapq
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
-from millrace.tracking.arguments import INTEGER, LIST, TEXT, invalid_argument, required
+from millrace.tracking.arguments import INTEGER, LIST, TEXT, invalid_argument, read_texts, required
 from millrace.tracking.metric_chunks import (
     ChunkHeader,
     content_key,
@@ -17,7 +18,7 @@ from millrace.tracking.metric_chunks import (
     time_order,
     unpack,
 )
-from millrace.tracking.pages import read_token, write_token
+from millrace.tracking.pages import MAX_BYTES, read_token, write_token
 from millrace.tracking.tracked_runs import describe_point, find_run_record, read_run_id
 from millrace.tracking.tracking_calls import Arguments, TrackingCall, TrackingEndpoint
 from millrace.tracking.tracking_keys import chunk_prefix, run_partition
@@ -32,6 +33,8 @@ _WHOLE = 20_000
 _AT_ONCE = 25
 _MAX_CONTENTS = 100
 _MAX_SORT_KEY = 300
+#: Of a value in a response beside its key: time, step, value, the id of its run and their names.
+_POINT_BYTES = 170
 
 _Order = tuple[int, int, float, bool]
 
@@ -122,6 +125,7 @@ def _get_history(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     limit = min(arguments["max_results"], MAX_PAGE) if "max_results" in arguments else DEFAULT_PAGE
     if limit < 1:
         raise invalid_argument("max_results", limit, "It must be a positive integer.")
+    limit = min(limit, _fitting(metric))
     token = read_token(arguments)
     if token:
         _ensure_token(token, metric)
@@ -140,6 +144,11 @@ def _get_history(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         if next(iter(history), None) is not None:
             response["next_page_token"] = write_token(following)
     return response
+
+
+def _fitting(metric: str) -> int:
+    """Return how many values of a metric fit into a response: each repeats the metric's key."""
+    return MAX_BYTES // (_POINT_BYTES + len(json.dumps(metric)))
 
 
 def _ensure_token(token: Mapping[str, Any], metric: str) -> None:
@@ -215,7 +224,7 @@ def _read_steps(arguments: Arguments) -> range | None:
 
 
 def _read_runs(arguments: Arguments, name: str, what: str) -> list[str]:
-    run_ids: list[str] = arguments[name]
+    run_ids = read_texts(arguments, name)
     if len(run_ids) > MAX_RUNS:
         message = f"{what} request must specify at most {MAX_RUNS} {name}. Received {len(run_ids)} {name}."
         raise InvalidInputError(message, [FieldError(name, f"are more than {MAX_RUNS}")])
@@ -239,7 +248,10 @@ def _get_sampled(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
 
 def _get_bulk(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     """Return the histories of several runs, one after the other by their ids, up to the size of a page."""
-    metric, limit = arguments["metric_key"], min(arguments.get("max_results", MAX_PAGE), MAX_PAGE)
+    metric, limit = (
+        arguments["metric_key"],
+        min(arguments.get("max_results", MAX_PAGE), MAX_PAGE, _fitting(arguments["metric_key"])),
+    )
     found: list[dict[str, Any]] = []
     for run_id in sorted(set(_read_runs(arguments, "run_id", "GetMetricHistoryBulk"))):
         run = find_run_record(call, run_id).record

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from millrace.errors import InvalidInputError
 from millrace.ports import Delete, Exists, StoreChange
-from millrace.tracking.arguments import BOOLEAN, INTEGER, LIST, TEXT, read_pairs, required, validate_key
+from millrace.tracking.arguments import BOOLEAN, INTEGER, LIST, TEXT, required, validate_key
 from millrace.tracking.logged_models import find_logged_model
 from millrace.tracking.model_mirror import find_mirrored_model, list_mirrored_models, mirrored_only
 from millrace.tracking.model_records import (
@@ -28,9 +28,9 @@ from millrace.tracking.model_records import (
     validate_registered_name,
     write_with_entry,
 )
-from millrace.tracking.pages import cut_page, read_limit
+from millrace.tracking.pages import describe_page, read_limit
 from millrace.tracking.record_items import change_record, commit, make_record, repeat
-from millrace.tracking.registered_models import describe_model_version, tag_value, validate_tag
+from millrace.tracking.registered_models import describe_model_version, read_tags, tag_value, validate_tag
 from millrace.tracking.search_language import (
     EntityKind,
     FilterComparison,
@@ -68,9 +68,7 @@ _NOWHERE = frozenset({"", "file", "mlflow-artifacts"})
 def _create(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     name = validate_registered_name(arguments["name"])
     mirrored_only(call, name)
-    tags = read_pairs(arguments.get("tags", ()), "tags")
-    for key, value in tags.items():
-        validate_tag(key, value)
+    tags = read_tags(arguments)
     find_registered(call, name)
     version = _resolve(call, arguments)
     version.tags = tags
@@ -127,7 +125,10 @@ def _validate_source(source: str) -> None:
     plain = source
     while (once := unquote(plain)) != plain:
         plain = once
-    parts = urlsplit(plain)
+    try:
+        parts = urlsplit(plain)
+    except ValueError:
+        raise _invalid_source(source) from None
     has_way_out = any(part == ".." for part in re.split(r"[/\\?#]", plain))
     is_malformed = parts.scheme in ("models", "runs") and (bool(parts.netloc) or not parts.path.startswith("/"))
     if parts.scheme in _NOWHERE or len(parts.scheme) == 1 or has_way_out or is_malformed:
@@ -226,15 +227,15 @@ def _move_stage(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         model, revision = find_registered(call, name)
         moved, own = find_model_version(call, model, number)
         versions = {one.version: one for one in list_model_versions(call, model.model_id)}
-        others = [one for one in versions.values() if archives and one.stage == stage and one.version != number]
-        for other in others:
+        listed = [one for one in versions.values() if archives and one.stage == stage and one.version != number]
+        for one in listed:
             # One after the other: repeated, they are archived already.
-            _, of_other = find_model_version(call, model, other.version)
+            other, of_other = find_model_version(call, model, one.version)
             other.stage, other.updated_ms = "Archived", call.now_ms
-            commit(
-                call.store,
-                [change_record(model_version_key(model.model_id, other.version), other, of_other, call.objects)],
-            )
+            key = model_version_key(model.model_id, other.version)
+            if commit(call.store, [change_record(key, other, of_other, call.objects)]):
+                return None
+            versions[other.version] = other
         moved.stage, moved.updated_ms = stage, call.now_ms
         model.latest, model.updated_ms = latest_by_stage(iter((versions | {number: moved}).values())), call.now_ms
         changes: list[StoreChange] = [
@@ -252,8 +253,8 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     orders = parse_order(arguments.get("order_by") or _DEFAULT_ORDER, _GRAMMAR)
     found = sorted(_list(call, comparisons), key=lambda one: (one["name"], -int(one["version"])))
     found = sort_found(select_found(found, comparisons, _value), orders, _value)
-    page, token = cut_page(found, arguments, limit)
-    return {"model_versions": list(page), **token}
+    page, token = describe_page(found, arguments, limit, lambda one: one)
+    return {"model_versions": page, **token}
 
 
 def _list(call: TrackingCall, comparisons: Iterable[FilterComparison]) -> Iterator[dict[str, Any]]:

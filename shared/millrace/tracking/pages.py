@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -69,14 +69,20 @@ def describe_page(
 ) -> tuple[list[Any], dict[str, str]]:
     """Return a page as JSON, with no more entries than a response holds but at least one; see :func:`cut_page`."""
     offset = read_offset(arguments)
+    described = describe_entries(entries[offset : offset + limit], describe)
+    return described, _next_page(offset + len(described), len(entries))
+
+
+def describe_entries(entries: Iterable[EntryT], describe: Callable[[EntryT], Any]) -> list[Any]:
+    """Return the first entries as JSON, as many as a response holds but at least one."""
     described, size = list[Any](), 0
-    for entry in entries[offset : offset + limit]:
+    for entry in entries:
         text = orjson.dumps(describe(entry))
         size += len(text)
         if described and size > MAX_BYTES:
             break
         described.append(orjson.Fragment(text))
-    return described, _next_page(offset + len(described), len(entries))
+    return described
 
 
 def _next_page(end: int, length: int) -> dict[str, str]:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.errors import AlreadyExistsError, InvalidInputError
-from millrace.ports import Delete, Exists, StoreChange
+from millrace.ports import Compare, Delete, StoreChange
 from millrace.tracking.arguments import (
     INTEGER,
     LIST,
     MAX_REGISTRY_TAG,
     TEXT,
     read_pairs,
+    read_texts,
     required,
     validate_key,
     validate_length,
@@ -39,7 +40,7 @@ from millrace.tracking.model_records import (
     validate_registered_name,
     write_with_entry,
 )
-from millrace.tracking.pages import cut_page, read_limit
+from millrace.tracking.pages import cut_page, describe_page, read_limit
 from millrace.tracking.record_items import commit, make_record, repeat
 from millrace.tracking.search_language import EntityKind, Grammar, parse_filter, parse_order, select_found, sort_found
 from millrace.tracking.tracking_calls import Arguments, TrackingCall, TrackingEndpoint
@@ -110,14 +111,15 @@ def _create(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         created_ms=call.now_ms,
         updated_ms=call.now_ms,
         description=arguments.get("description", ""),
-        tags=_read_tags(arguments),
+        tags=read_tags(arguments),
     )
     if commit(call.store, [make_record(registered_model_key(name), record, call.objects)]):
         raise AlreadyExistsError(f"Registered Model (name={name}) already exists.")
     return _with_latest(call, record)
 
 
-def _read_tags(arguments: Arguments) -> dict[str, str]:
+def read_tags(arguments: Arguments) -> dict[str, str]:
+    """Return the tags of a new model or version; raises ``InvalidInputError`` for one that MLflow refuses."""
     tags = read_pairs(arguments.get("tags", ()), "tags")
     for key, value in tags.items():
         validate_tag(key, value)
@@ -162,7 +164,7 @@ def _rename(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
         record.name, record.updated_ms = new_name, call.now_ms
         changes: list[StoreChange] = [
             make_record(registered_model_key(new_name), record, call.objects),
-            Delete(registered_model_key(name), (Exists(),)),
+            Delete(registered_model_key(name), (Compare("revision", "=", revision),)),
         ]
         entry = AliasEntry(
             "registered_model_renamed", "renamed by a client of MLflow", {"from_name": name, "aliases": record.aliases}
@@ -182,7 +184,7 @@ def _delete(call: TrackingCall, arguments: Arguments) -> None:
     def attempt() -> RegisteredModelRecord | None:
         record, revision = find_registered(call, name)
         entry = AliasEntry("registered_model_deleted", "deleted by a client of MLflow", {"aliases": record.aliases})
-        gone = Delete(registered_model_key(name), (Exists(),))
+        gone = Delete(registered_model_key(name), (Compare("revision", "=", revision),))
         return None if write_with_entry(call, [gone], record, revision, entry) else record
 
     record = repeat(attempt)
@@ -201,14 +203,19 @@ def _search(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     summaries += [describe_registered(record, []) for record in users.values()]
     summaries.sort(key=lambda summary: str(summary["name"]))
     found = sort_found(select_found(summaries, comparisons, _value), orders, _value)
-    page, token = cut_page(found, arguments, limit)
+    page, _ = cut_page(found, arguments, limit)
     records = [users[one["name"]] for one in page if one["name"] in users]
     versions: dict[str, list[ModelVersionRecord]] = {record.model_id: [] for record in records}
     numbers = [(record, version) for record in records for version in record.latest.values()]
     for version in find_model_versions(call, numbers):
         versions[version.model_id].append(version)
     full = {record.name: describe_registered(record, versions[record.model_id]) for record in records}
-    return {"registered_models": [full.get(one["name"]) or mirrored[one["name"]].describe() for one in page], **token}
+
+    def describe(one: Mapping[str, Any]) -> Mapping[str, Any]:
+        return full.get(one["name"]) or mirrored[one["name"]].describe()
+
+    described, token = describe_page(found, arguments, limit, describe)
+    return {"registered_models": described, **token}
 
 
 def _value(summary: Mapping[str, Any], kind: EntityKind, key: str) -> Any:
@@ -219,7 +226,7 @@ def _value(summary: Mapping[str, Any], kind: EntityKind, key: str) -> Any:
 
 def _get_latest(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     name = validate_registered_name(arguments["name"])
-    stages = {read_stage(stage) for stage in arguments.get("stages", ())}
+    stages = {read_stage(stage) for stage in read_texts(arguments, "stages")}
     if mirrored := find_mirrored_model(call, name):
         versions = mirrored.describe()["latest_versions"]
     else:
@@ -251,7 +258,6 @@ def _set_alias(call: TrackingCall, arguments: Arguments) -> None:
     if mirrored := find_mirrored_model(call, name):
         promote_mirrored(call, mirrored, alias, version)
         return
-    find_model_version(call, find_registered(call, name).record, version)
     _move(call, name, alias, version)
 
 
@@ -265,6 +271,8 @@ def _move(call: TrackingCall, name: str, alias: str, version: int | None) -> Non
     """Move an alias to a version, or remove it, with its entry in the ledger; the same again changes nothing."""
 
     def change(record: RegisteredModelRecord) -> AliasEntry:
+        if version is not None:
+            find_model_version(call, record, version)  # at each attempt: a version's deletion changes its model
         details = {"alias": alias, "from_version": record.aliases.get(alias), "to_version": version}
         if version is None:
             record.aliases.pop(alias, None)
@@ -272,7 +280,10 @@ def _move(call: TrackingCall, name: str, alias: str, version: int | None) -> Non
             record.aliases[alias] = version
         return AliasEntry("alias_moved", "set by a client of MLflow", details)
 
-    if find_registered(call, name).record.aliases.get(alias) != version:
+    record = find_registered(call, name).record
+    if version is not None:
+        find_model_version(call, record, version)
+    if record.aliases.get(alias) != version:
         change_registered(call, name, change, is_update=False)
 
 

@@ -99,6 +99,10 @@ def _read_metric(metric: Any, at: Any) -> tuple[str, Point]:
 
 
 def _read_model_point(metric: Any, point: tuple[str, Point]) -> LoggedPoint | None:
+    for member in ("model_id", "dataset_name", "dataset_digest"):
+        # Such a record could not be read again.
+        if not isinstance(metric.get(member), str | None):
+            raise invalid_argument(member, metric[member])
     if not metric.get("model_id"):
         return None
     return LoggedPoint(
@@ -199,7 +203,11 @@ def _log_model(call: TrackingCall, arguments: Arguments) -> None:
         raise InvalidInputError(message, [FieldError("model_json", f"has no {', '.join(sorted(missing))}")])
 
     def change(run: RunRecord) -> None:
-        history = json.dumps([*json.loads(run.tags.get(_MODELS_TAG, "[]")), model])
+        try:
+            earlier = json.loads(run.tags.get(_MODELS_TAG, "[]"))
+        except ValueError:
+            earlier = []  # somebody set the tag to another text
+        history = json.dumps([*(earlier if isinstance(earlier, list) else ()), model])
         run.tags[_MODELS_TAG] = validate_length("tag value", history, MAX_TAG)
 
     change_run(call, read_run_id(arguments), change)
@@ -231,6 +239,9 @@ def _read_dataset(given: Mapping[str, Any], path: str) -> DatasetContent:
     for member in ("name", "digest", "source_type", "source"):
         if not dataset.get(member):
             raise missing_argument(f"{path}.dataset.{member}")
+    for member in ("name", "digest", "source_type", "source", "schema", "profile"):
+        if not isinstance(dataset.get(member), str | None):
+            raise invalid_argument(f"{path}.dataset.{member}", dataset[member])
     for member, most in _MAX_DATASET.items():
         validate_length(f"{path}.dataset.{member}", str(dataset.get(member) or ""), most)
     return DatasetContent(

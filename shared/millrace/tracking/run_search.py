@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import orjson
-
 from millrace.errors import FieldError, InvalidInputError
 from millrace.tracking.arguments import INTEGER, LIST, TEXT
 from millrace.tracking.experiments import (
@@ -20,7 +18,7 @@ from millrace.tracking.experiments import (
     read_view,
     validate_experiment_id,
 )
-from millrace.tracking.pages import MAX_BYTES, read_limit, read_offset, read_token, write_token
+from millrace.tracking.pages import describe_entries, read_limit, read_offset, read_token, write_token
 from millrace.tracking.record_items import read_record
 from millrace.tracking.search_language import (
     EntityKind,
@@ -167,13 +165,7 @@ def _respond(call: TrackingCall, found: Iterable[_Found], limit: int, token: Any
     """Return a page of runs: as many as were asked for and a response holds, and the token of the next page."""
     candidates = list(islice(found, limit + 1))
     datasets = read_datasets(call, (run for _, run, _ in candidates[:limit]))
-    described, size = list[Any](), 0
-    for _, run, stage in candidates[:limit]:
-        text = orjson.dumps(describe_run_record(run, stage, datasets))
-        size += len(text)
-        if described and size > MAX_BYTES:
-            break
-        described.append(orjson.Fragment(text))
+    described = describe_entries(candidates[:limit], lambda one: describe_run_record(one[1], one[2], datasets))
     if len(described) == len(candidates):
         return {"runs": described}
     return {"runs": described, "next_page_token": write_token(token(candidates[len(described) - 1], len(described)))}

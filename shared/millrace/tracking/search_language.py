@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from millrace.errors import FieldError, InvalidInputError
@@ -99,10 +99,14 @@ class Order(NamedTuple):
     descending: bool = False
 
 
-@cache
+@lru_cache(256)
 def _pattern(like: str, ignore_case: bool) -> re.Pattern[str]:
-    parts = (".*" if sign == "%" else "." if sign == "_" else re.escape(sign) for sign in like)
-    return re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    """Return a pattern whose time grows with the text's length alone: each part takes its first place for good."""
+    text, *rest = ("".join("." if sign == "_" else re.escape(sign) for sign in part) for part in like.split("%"))
+    if rest:
+        *middle, last = rest
+        text += "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+    return re.compile(text, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
 
 _TOKEN = re.compile(

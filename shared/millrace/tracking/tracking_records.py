@@ -19,11 +19,6 @@ class Point(msgspec.Struct, array_like=True, frozen=True, order=True):
     step: int
     value: float
 
-    @property
-    def rank(self) -> tuple[int, int, float]:
-        """The latest value of a metric is the one of the highest step, then time, then value."""
-        return self.step, self.timestamp, self.value
-
 
 class ExperimentRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An experiment."""

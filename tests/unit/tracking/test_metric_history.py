@@ -172,3 +172,15 @@ def test_runs_one_after_the_other(server):
         log(server, run, [(1, 1, 1.0), (2, 2, 2.0)])
     found = server.get("metrics/get-history-bulk", run_id=runs, metric_key="m", max_results=3)["metrics"]
     assert [(one["run_id"], one["step"]) for one in found] == [(runs[0], 1), (runs[0], 2), (runs[1], 1)]
+
+
+def test_a_page_fits_into_a_response_however_long_the_key_is(server):
+    run_id = server.post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+    key = "m" * 250
+    for begin in range(0, 12_000, 1_000):
+        values = [{"key": key, "value": step, "timestamp": step, "step": step} for step in range(begin, begin + 1_000)]
+        server.post("runs/log-batch", run_id=run_id, metrics=values)
+    page = server.get("metrics/get-history", run_id=run_id, metric_key=key)
+    assert len(page["metrics"]) * (250 + 170) < 4_600_000
+    rest = server.get("metrics/get-history", run_id=run_id, metric_key=key, page_token=page["next_page_token"])
+    assert len(page["metrics"]) + len(rest["metrics"]) == 12_000

@@ -1,8 +1,11 @@
 """Registered models, versions, aliases, stages and tags of users, and their moves in the ledger."""
 
+import json
+
 import pytest
 from millrace.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from millrace.layout import MLFLOW_LEDGER
+from millrace.tracking import model_records, model_versions, registered_models
 
 PROMPTS = "tag.`mlflow.prompt.is_prompt` != 'true'"
 
@@ -250,3 +253,81 @@ def test_a_version_is_a_number(server, version):
     make_versions(server)
     with pytest.raises(InvalidInputError, match="must be an integer"):
         server.get("model-versions/get", name="churn net", version=version)
+
+
+@pytest.fixture
+def meanwhile(server, monkeypatch):
+    """Let another request come between what the next one reads and what it writes, once."""
+
+    def interrupt(other):
+        read = model_records.find_registered
+        pending = [other]
+
+        def find(call, name):
+            found = read(call, name)
+            if pending:
+                pending.pop()()
+            return found
+
+        for module in (registered_models, model_versions):
+            monkeypatch.setattr(module, "find_registered", find)
+        monkeypatch.setattr(model_records, "find_registered", find)
+
+    return interrupt
+
+
+def test_a_version_that_comes_while_its_model_is_renamed_is_counted(server, meanwhile):
+    make_versions(server, "a", count=1)
+    meanwhile(lambda: server.post("model-versions/create", name="a", source="s3://elsewhere/2"))
+    server.post("registered-models/rename", name="a", new_name="b")
+    made = server.post("model-versions/create", name="b", source="s3://elsewhere/3")["model_version"]
+    assert made["version"] == "3"
+
+
+def test_an_alias_cannot_be_left_on_a_version_that_goes_meanwhile(server, meanwhile):
+    make_versions(server, "a", count=2)
+    meanwhile(lambda: server.delete("model-versions/delete", name="a", version="1"))
+    with pytest.raises(NotFoundError):
+        server.post("registered-models/alias", name="a", alias="prod", version="1")
+    assert server.get("registered-models/get", name="a")["registered_model"]["aliases"] == []
+
+
+def test_archiving_keeps_what_a_version_got_meanwhile(server, monkeypatch):
+    make_versions(server, "a", count=2)
+    server.post("model-versions/transition-stage", name="a", version="1", stage="Production")
+    tag = {"name": "a", "version": "1", "key": "reviewed", "value": "yes"}
+    listed = model_versions.list_model_versions
+
+    def list_then_tag(*arguments):
+        found = list(listed(*arguments))
+        monkeypatch.setattr(model_versions, "list_model_versions", listed)
+        server.post("model-versions/set-tag", **tag)
+        return iter(found)
+
+    monkeypatch.setattr(model_versions, "list_model_versions", list_then_tag)
+    stage = {"stage": "Production", "archive_existing_versions": True}
+    server.post("model-versions/transition-stage", name="a", version="2", **stage)
+    first = server.get("model-versions/get", name="a", version="1")["model_version"]
+    assert (first["current_stage"], first["tags"]) == ("Archived", [{"key": "reviewed", "value": "yes"}])
+
+
+def test_a_page_of_versions_fits_into_a_response_however_long_their_tags_are(server):
+    make_versions(server, "a", count=60, tags=[{"key": "notes", "value": "x" * 100_000}])
+    page = server.get("model-versions/search", filter="name='a'")
+    assert len(json.dumps(page)) < 5_000_000
+    rest = server.get("model-versions/search", filter="name='a'", page_token=page["next_page_token"])
+    assert len(page["model_versions"]) + len(rest["model_versions"]) == 60
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("registered-models/get-latest-versions", {"stages": [1]}),
+        ("model-versions/create", {"source": "http://[x"}),
+        ("model-versions/create", {"source": "s3://a/b", "tags": 5}),
+    ],
+)
+def test_malformed_arguments_are_refused(server, path, arguments):
+    make_versions(server, "a")
+    with pytest.raises(InvalidInputError):
+        server.post(path, name="a", **arguments)

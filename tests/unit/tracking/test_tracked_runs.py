@@ -1,5 +1,6 @@
 """Runs of MLflow's API: creation, changes, deletion, and what clients log to them."""
 
+import json
 from typing import ClassVar
 
 import pytest
@@ -337,3 +338,32 @@ def test_renaming(server, experiment):
     server.post("experiments/delete", experiment_id=again)
     with pytest.raises(InvalidStateError, match="Cannot rename a non-active experiment"):
         server.post("experiments/update", experiment_id=again, new_name="x")
+
+
+DATASET = {"name": "d", "digest": "1", "source_type": "local", "source": "here"}
+METRIC = {"key": "a", "value": 1.0, "timestamp": 1, "step": 0}
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("runs/log-inputs", {"datasets": [{"dataset": DATASET | {"schema": {"a": 1}}}]}),
+        ("runs/log-inputs", {"datasets": [{"dataset": DATASET, "tags": 5}]}),
+        ("runs/log-batch", {"metrics": [METRIC | {"model_id": 5}]}),
+        ("runs/log-batch", {"metrics": [METRIC | {"model_id": "m-1", "dataset_name": 5}]}),
+    ],
+)
+def test_values_of_another_type_are_refused_and_the_run_can_be_read(server, path, arguments):
+    run_id = server.post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+    with pytest.raises(InvalidInputError):
+        server.post(path, run_id=run_id, **arguments)
+    assert server.get("runs/get", run_id=run_id)["run"]["info"]["run_id"] == run_id
+
+
+def test_a_model_is_logged_where_its_tag_holds_another_text(server):
+    run_id = server.post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+    server.post("runs/set-tag", run_id=run_id, key="mlflow.log-model.history", value="x")
+    model = {"artifact_path": "m", "flavors": {}, "utc_time_created": "2026", "run_id": run_id}
+    server.post("runs/log-model", run_id=run_id, model_json=json.dumps(model))
+    tags = {tag["key"]: tag["value"] for tag in server.get("runs/get", run_id=run_id)["run"]["data"]["tags"]}
+    assert json.loads(tags["mlflow.log-model.history"]) == [model]
