@@ -55,8 +55,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         delivered += deliver_job_alerts(model, store, *channels)
     if outcome.outcome not in UNFINISHED_OUTCOMES:
         idle = outcome.outcome if outcome.outcome in IDLE_OUTCOMES else ""
-        open_incidents = {"open_incidents": outcome.open_incidents, "own_schedule": outcome.own_schedule}
-        finish_check(item_store, model, check.mark, outcome.next_check_at, idle=idle, **open_incidents)
+        finish_check(
+            item_store,
+            model,
+            check.mark,
+            outcome.next_check_at,
+            idle=idle,
+            own_schedule=outcome.own_schedule,
+            open_incidents=outcome.open_incidents,
+        )
     collect_rewards(model, registry(), store, now)
     remind_of_release(model, registry(), event_publisher(), now)
     logger.info("model monitored", model=model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)

@@ -1,19 +1,16 @@
 """`millrace spec`: show, apply and change a model's specification."""
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 import yaml
-from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 from rich.text import Text
 
-from millrace_cli.api import ApiClient
-from millrace_cli.errors import ApiError, RefusedError
+from millrace_cli.applied_spec import change_spec, validate_spec
+from millrace_cli.errors import RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import MISSING, format_timestamp, out, say
 
@@ -108,46 +105,6 @@ def parse_field(text: str) -> tuple[tuple[str, ...], Any]:
     return tuple(parts), parsed
 
 
-def change_spec(
-    api: ApiClient, model: str, changes: Iterable[tuple[Sequence[str], Any]], reason: str
-) -> dict[str, Any]:
-    """Replace fields of a model's specification; returns the API's response.
-
-    Parameters
-    ----------
-    changes : iterable of (path, value)
-        A value of None restores the default.
-
-    Raises
-    ------
-    RefusedError
-        When the changed specification is invalid; lists every invalid field.
-    """
-    spec = read_applied_spec(api, model)
-    for path, value in changes:
-        part = spec
-        for name in path[:-1]:
-            part = part.setdefault(name, {})
-            if not isinstance(part, dict):
-                raise RefusedError(f"{'.'.join(path)} is not a field: {name} has no fields")
-        if value is None:
-            part.pop(path[-1], None)
-        else:
-            part[path[-1]] = value
-    return api.put(f"/models/{model}/spec", {"spec": _validate(spec, "the changed specification"), "reason": reason})
-
-
-def read_applied_spec(api: ApiClient, model: str) -> dict[str, Any]:
-    """Return the fields of a model's specification that differ from their defaults; none for an unknown model."""
-    try:
-        document = api.get(f"/models/{model}/spec")["spec"]
-    except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
-            raise
-        return {}
-    return ModelSpec.parse(document).model_dump(mode="json", exclude_defaults=True)
-
-
 def read_spec(file: Path) -> dict[str, Any]:
     """Read and validate a specification file.
 
@@ -168,15 +125,7 @@ def read_spec(file: Path) -> dict[str, Any]:
         document = {}
     if not isinstance(document, dict):
         raise RefusedError(f"{file} is not a specification", "write fields, such as `target: churned`")
-    return _validate(document, str(file))
-
-
-def _validate(document: dict[str, Any], name: str) -> dict[str, Any]:
-    try:
-        return ModelSpec.parse(document).model_dump(mode="json", exclude_unset=True)
-    except InvalidInputError as error:
-        faults = [f"  {fault.field}: {fault.message}" for fault in error.fields]
-        raise RefusedError("\n".join([f"{name} is not a valid specification", *faults])) from error
+    return validate_spec(document, str(file))
 
 
 def spec_as_yaml(document: dict[str, Any], *, full: bool) -> str:

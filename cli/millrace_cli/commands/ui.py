@@ -1,8 +1,10 @@
 """`millrace ui`: the console of a stack in the browser."""
 
 import socket
+import tempfile
 import webbrowser
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,14 +42,25 @@ def ui(
         address = guard.make_address()
         say(f"console of {target.stack}: {address}")
         say("the address works once; Ctrl-C ends the console", style="dim")
-        if browser:
-            webbrowser.open(address)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say(f"ended {datetime.now(UTC):%H:%M}")
-        finally:
-            server.server_close()
+        with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+            if browser:
+                webbrowser.open(write_forwarder(Path(folder), address).as_uri())
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                say(f"ended {datetime.now(UTC):%H:%M}")
+            finally:
+                server.server_close()
+
+
+def write_forwarder(folder: Path, address: str) -> Path:
+    """Write a page that leads to an address, in a folder of this user alone.
+
+    The browser's command line, which every user of the machine can read, names the page and not the address.
+    """
+    page = folder / "console.html"
+    page.write_text(f'<meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
+    return page
 
 
 def _free_port(port: int | None) -> int:

@@ -93,8 +93,8 @@ class ConsoleApp:
 
     Parameters
     ----------
-    make_api : callable
-        Returns the client that signs; one serves every request.
+    api : ApiClient
+        Signs; one serves every request.
     allows_actions : bool, default=False
         Lets forms change the stack.
     """
@@ -108,10 +108,10 @@ class ConsoleApp:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Serve a request."""
         with ConsoleRequest(environ) as request:  # closes what was uploaded
-            response = self._respond_in_words(request)
+            response = self._respond_safely(request)
         return self.guard.seal(response)(environ, start_response)
 
-    def _respond_in_words(self, request: Request) -> Response:
+    def _respond_safely(self, request: Request) -> Response:
         """Return the response to a request; whatever fails is a page."""
         try:
             response = self._respond(request)

@@ -36,8 +36,8 @@ def make_console(
 
     Raises
     ------
-    OSError
-        When the port is taken.
+    SystemExit
+        When the port is taken: Werkzeug says so itself.
     """
     guard = Guard(port)
     app = ConsoleApp(target, api, guard, allows_actions, clock)

@@ -129,3 +129,14 @@ def test_a_refused_row_keeps_the_form(world):
     page = world.post(f"/models/{MODEL}/versions/1/try", {"feature:age": "old"})
     assert page.status_code == 200
     assert "no route" in page.text
+
+
+def test_the_column_to_predict_is_checked_and_may_have_any_name(world):
+    table = "größe,preis\n1,2\n3,4\n".encode()
+    response = world.post("/upload", {"model": MODEL, "target": "gewicht", "file": (io.BytesIO(table), "rows.csv")})
+    assert response.status_code == 400
+    assert "gewicht" in response.text
+    assert world.uploads == []
+    response = world.post("/upload", {"model": "fresh", "target": "größe", "file": (io.BytesIO(table), "rows.csv")})
+    assert response.status_code == 303, response.text[-900:]
+    assert world.registry.get_spec("fresh").target == "größe"

@@ -41,3 +41,10 @@ def test_a_port_that_is_taken_is_refused_with_another_to_try():
         with pytest.raises(RefusedError, match="is taken"):
             ui._free_port(taken.getsockname()[1])
     assert ui._free_port(None) >= 8765
+
+
+def test_the_browser_s_command_line_does_not_hold_the_token(tmp_path):
+    address = ConsoleWorld().guard.make_address()
+    page = ui.write_forwarder(tmp_path, address)
+    assert address not in page.as_uri()
+    assert address in page.read_text(encoding="utf-8")

@@ -7,10 +7,12 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.utils import secure_filename
 from werkzeug.wrappers import Request, Response
 
+from millrace_cli.applied_spec import change_spec
 from millrace_cli.console.page import PageContext, html, link
 from millrace_cli.errors import CliError
 from millrace_cli.table_file import read_format
 from millrace_cli.upload import check_upload, upload_table
+from millrace_cli.upload_plan import UploadOptions, plan_upload
 
 
 def show_form(context: PageContext) -> Response:
@@ -34,15 +36,17 @@ def receive_table(context: PageContext, request: Request) -> Response:
             if given is not None and name:
                 given.save(path)
             check_upload(model, path)
-            read_format(path)
+            changes = plan_upload(context.api, model, path, read_format(path), UploadOptions(target or None))
+            if changes:
+                change_spec(context.api, model, changes, f"options of the upload of {name} in the console")
             bucket = context.target.output("DataBucketName")
-            named = target if target and target.isascii() else None
+            named = target if target and target.isascii() else None  # metadata of S3 are ASCII; the spec has others
             upload_table(context.target.client("s3"), bucket, model, path, target=named)
         except CliError as error:
             page = context.write(
                 "upload.html",
                 fault=error.message.replace(f"{folder}/", ""),
-                hint=error.hint,
+                hint=error.hint.replace(f"{folder}/", ""),
                 model=model,
                 target_column=target,
             )
