@@ -80,8 +80,9 @@ class DeployedStack:
         self.search_little(model, gate={"refresh_days": 0, "margin": 1.0}, **spec)
 
     def search_little(self, model: str, **spec: Any) -> None:
-        """Give a model a spec of two trials: what is proved here is the loop, not what the search finds."""
-        self.api.put(f"/models/{model}/spec", {"spec": {"training": {"trials": 2}, **spec}, "reason": "a quick test"})
+        """Give a model a spec of two trials, no refit: what is proved here is the loop, not what the search finds."""
+        training = {"trials": 2, "refit": "never", "ensemble": "never"}
+        self.api.put(f"/models/{model}/spec", {"spec": {"training": training, **spec}, "reason": "a quick test"})
 
     def wait_for(self, upload: Upload) -> Snapshot:
         """Wait until the run that an upload caused has finished."""

@@ -14,6 +14,7 @@ from millrace_cli.local import stack as local_stack
 from millrace_cli.local.kept import KeptState
 from millrace_cli.local.project import Project, require_project
 from millrace_cli.target import local_target
+from millrace_cli.upload import Upload
 
 from tests.e2e.conftest import DeployedStack, make_table, port_from, read_features, wait_until
 
@@ -69,7 +70,7 @@ def kill(stack: DeployedStack) -> None:
     os.kill(stack.state.pid, signal.SIGKILL)
 
 
-def test_models_serve_after_a_stop_and_after_a_kill(project, tmp_path):
+def test_models_serve_after_a_stop_and_after_a_kill_which_loses_no_upload(project, tmp_path):
     table = make_table(tmp_path / "table.csv")
     with running(project) as stack:
         stack.search_little(MODEL)
@@ -80,29 +81,28 @@ def test_models_serve_after_a_stop_and_after_a_kill(project, tmp_path):
 
     with running(project) as stack:
         assert observe(stack, table) == before
-        wait_until_saved(project)
-        kill(stack)
+        upload, interrupted = kill_during_a_run(stack, project, tmp_path)
     assert local_stack.live_state(project) is None
 
     with running(project) as stack:
-        assert observe(stack, table) == before
-
-
-def test_a_run_that_a_kill_interrupts_does_not_block_the_next_upload(project, tmp_path):
-    with running(project) as stack:
-        stack.search_little(MODEL)
-        for number in range(10):  # until a run lasts longer than a save takes
-            upload = stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", seed=number))
-            active = wait_until("a run", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"], 0.05)
-            wait_until_saved(project)
-            if stack.api.get(f"/models/{MODEL}")["active_run_id"] == active:
-                break
-        kill(stack)
-
-    with running(project) as stack:
+        after = observe(stack, table)
+        assert after["predictions"] == before["predictions"]
+        assert after["versions"]["versions"][-1] == before["versions"]["versions"][-1]
+        assert after["datasets"] >= before["datasets"]
+        assert after["ledger"]["entries"][-len(before["ledger"]["entries"]) :] == before["ledger"]["entries"]
         assert stack.wait_for(upload).status == "succeeded"  # by a second run
         runs = {run["run_id"]: run for run in stack.api.get(f"/models/{MODEL}/runs")["runs"]}
-        interrupted = runs[active]
-        assert interrupted["status"] == "failed"
-        assert "the local stack was stopped" in interrupted["reasons"][0]
-        assert stack.wait_for(stack.upload(MODEL, make_table(tmp_path / "last.csv", seed=20))).status == "succeeded"
+        assert runs[interrupted]["status"] == "failed"
+        assert "the local stack was stopped" in runs[interrupted]["reasons"][0]
+
+
+def kill_during_a_run(stack: DeployedStack, project: Project, folder: Path) -> tuple[Upload, str]:
+    """Kill the stack while its kept state has an active run; returns the run's upload and its id."""
+    for number in range(10):  # until a run lasts longer than a save takes
+        upload = stack.upload(MODEL, make_table(folder / f"{number}.csv", seed=20 + number))
+        active = wait_until("a run", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"], 0.05)
+        wait_until_saved(project)
+        if stack.api.get(f"/models/{MODEL}")["active_run_id"] == active:
+            break
+    kill(stack)
+    return upload, active

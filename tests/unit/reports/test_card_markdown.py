@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -64,7 +64,6 @@ def written_by_others(text: str) -> dict[str, Any]:
     return card
 
 
-@settings(max_examples=150, deadline=None)
 @given(TEXTS)
 def test_foreign_text_changes_nothing_of_a_card_but_its_text(text):
     blocks, inline = structure(markdown_of(written_by_others(text)))

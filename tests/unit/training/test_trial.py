@@ -287,7 +287,7 @@ def test_features_that_never_change_train_no_worse_than_the_baseline():
 
 @pytest.mark.parametrize(
     ("columns", "candidates"),
-    [(2_000, ("logistic_regression", "nearest_neighbours")), (200, ("hist_gradient_boosting", "random_forest"))],
+    [(1_000, ("logistic_regression", "nearest_neighbours")), (200, ("hist_gradient_boosting", "random_forest"))],
 )
 def test_a_wide_table_trains(columns, candidates):
     """Converting a thousand ordinal codes takes ten seconds; what it does is the same with a hundred."""
