@@ -14,6 +14,12 @@ import orjson
 _KEY_END = re.compile(r'"[ \t\r\n]*:')
 
 
+def _quick_values(value: Any) -> Any:
+    if not hasattr(value, "to_json"):
+        raise TypeError(f"JSON cannot hold a value of type {type(value).__name__}")
+    return value.to_json()
+
+
 def _array_values(value: Any) -> Any:
     if not hasattr(value, "tolist"):
         raise TypeError(f"JSON cannot hold a value of type {type(value).__name__}")
@@ -26,12 +32,13 @@ _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular
 def write_json(value: Any) -> str:
     """Return a document as ASCII without blanks; numbers that are not finite become null.
 
-    An array of NumPy is a list; the numbers of one of float32 have as many digits as tell them apart in float32.
+    An array of NumPy is a list; the numbers of one of float32 have as many digits as tell them apart in float32. An
+    object with ``to_json`` and ``tolist`` is what those return; the first may be a text (``orjson.Fragment``).
     Raises ``TypeError`` for a value that JSON cannot hold, ``ValueError`` for a number that is not finite in a document
     that orjson cannot write.
     """
     try:
-        text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+        text = orjson.dumps(value, _quick_values, orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:  # lone surrogates, integers past 64 bits, subclasses of float
         return _write(value)
     return text.decode("ascii") if text.isascii() else _write(orjson.loads(text))

@@ -43,6 +43,7 @@ LOADER_MODULES = (
     "routing",
     "schema",
     "serving.__init__",
+    "serving.array_column",
     "serving.model",
     "serving.request",
     "serving.rows",

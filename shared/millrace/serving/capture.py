@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from millrace.features import is_unicode
 from millrace.json_text import write_json
+from millrace.serving.array_column import ArrayColumn
 
 if TYPE_CHECKING:
     # Readers of captured lines have no ONNX Runtime.
@@ -178,8 +179,10 @@ class CaptureWriter:
         scored = None if len(numbers) == len(scores) else numbers
         if scores.values is not None:
             return content | write_outputs("values", _take(scores.values, scored))
-        labels, decisions = _take(scores.labels, scored), _take(scores.decisions, scored)
         content |= write_outputs("probabilities", _take(scores.probabilities, scored))
+        if scores.decisions is scores.labels:
+            return content
+        labels, decisions = _take(scores.labels, scored), _take(scores.decisions, scored)
         # The label follows from the probabilities; decisions are written where they are not the label.
         if decisions != labels:
             content["decisions"] = [self._classes.get(decision) for decision in decisions]
@@ -231,6 +234,8 @@ def write_outputs(name: str, outputs: Sequence[Any]) -> dict[str, Any]:
 
     ``double`` says that float32 would not hold them.
     """
+    if isinstance(outputs, ArrayColumn) and outputs.array.dtype == np.float32 and outputs.is_whole:
+        return {name: outputs.array}
     known = [output for output in outputs if output is not None]
     exact = np.array(known)
     short = exact.astype(np.float32)
@@ -248,7 +253,9 @@ def write_timestamp(timestamp: datetime) -> str:
 
 
 def _take(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:
-    return values if rows is None else [values[row] for row in rows]
+    if rows is None:
+        return values
+    return values.take(rows) if isinstance(values, ArrayColumn) else [values[row] for row in rows]
 
 
 def write_row_id(value: Any) -> str | None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from millrace.conformal import ConformalCalibration
 from millrace.errors import FieldError, InvalidInputError
+from millrace.serving.array_column import ArrayColumn
 from millrace.serving.model import LoadedModel
 from millrace.serving.rows import FEW_ROWS
 from millrace.serving.scoring import reach_threshold
@@ -41,7 +42,7 @@ class Bounds:
             self._widths = self._quantile * calibration.scale.values
         self._few_edges, self._few_widths = self._edges.tolist(), self._widths.tolist()
 
-    def fields(self, predictions: list[Any]) -> dict[str, Any]:
+    def fields(self, predictions: Sequence[Any]) -> dict[str, Any]:
         """Return the fields of ``Scores`` for values or rows of probabilities; None for rows without a prediction.
 
         Few rows are read one by one, which is quicker than making arrays of them; the results are the same.
@@ -68,15 +69,14 @@ class Bounds:
             sizes += (sizes == 1) & ((ranked[:, 0] == self._threshold.index) != positive)
         return ranked, sizes
 
-    def _many_sets(self, probabilities: list[Any]) -> list[list[Any] | None]:
-        known = [row for row in probabilities if row is not None]
-        ranked, sizes = self.rank_sets(np.array(known).reshape(len(known), len(self._labels)))
+    def _many_sets(self, probabilities: Sequence[Any]) -> list[list[Any] | None]:
+        known = _known_numbers(probabilities)
+        ranked, sizes = self.rank_sets(known.reshape(len(known), len(self._labels)))
         labels = [[self._labels[place] for place in row] for row in ranked.tolist()]
         return _with_gaps(probabilities, [row[:size] for row, size in zip(labels, sizes.tolist(), strict=True)])
 
-    def _many_intervals(self, values: list[Any]) -> list[list[float] | None]:
-        known = np.array([value for value in values if value is not None], dtype=np.float64)
-        return _with_gaps(values, np.stack(self.find_ends(known), axis=1).tolist())
+    def _many_intervals(self, values: Sequence[Any]) -> list[list[float] | None]:
+        return _with_gaps(values, np.stack(self.find_ends(_known_numbers(values)), axis=1).tolist())
 
     def _intervals(self, values: Sequence[float | None]) -> list[list[float] | None]:
         edges, widths = self._few_edges, self._few_widths
@@ -109,7 +109,15 @@ class Bounds:
         return found
 
 
-def _with_gaps(predictions: list[Any], found: list[Any]) -> list[Any]:
+def _known_numbers(predictions: Sequence[Any]) -> FloatArray:
+    """Return the predictions that there are, in float64."""
+    if isinstance(predictions, ArrayColumn):
+        known = predictions.array if predictions.known is None else predictions.array[predictions.known]
+        return known.astype(np.float64)
+    return np.array([one for one in predictions if one is not None], dtype=np.float64)
+
+
+def _with_gaps(predictions: Sequence[Any], found: list[Any]) -> list[Any]:
     """Move results to the places of the predictions that there are."""
     if len(found) == len(predictions):
         return found

@@ -9,7 +9,7 @@ where training saw missing values, and a bad field elsewhere. Numbers in quotes 
 columns of numbers and numbers that float32 cannot hold are refused. Columns that are no features are ignored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -72,8 +72,6 @@ _DTYPES: dict[str, Any] = {
     "category": np.object_,
     "text": np.object_,
 }
-#: Values of these types can be looked up: equal ones are read alike.
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 _PLAIN_NUMBERS = frozenset({int, float, type(None)})
 
 
@@ -357,11 +355,13 @@ class FeatureReader:
         raw = table.column(self.name)
         if len(raw) == 1 and not self._rules and (value := self.read_regular(raw[0])) is not None:
             return [value]
-        values = self._read_few(raw, findings) if table.n_rows <= FEW_ROWS else self._read_many(raw, findings)
+        few = table.n_rows <= FEW_ROWS
+        values, distinct = (self._read_few(raw, findings), None) if few else self._read_many(raw, findings)
+        may_warn = not few or not all(map(self._is_normal, values))
         for rule in self._rules:
             self._apply(rule, values, findings)
-        if table.n_rows > FEW_ROWS or not all(map(self._is_normal, values)):
-            self._warn(values, findings)
+        if may_warn:
+            self._warn(values, values if distinct is None else distinct, findings)
         return values
 
     def keeps_rules(self, value: TypedValue) -> bool:
@@ -406,18 +406,19 @@ class FeatureReader:
             findings.warn(self.name, f"{_counted(quoted, 'number')} in quotes: read {shown}")
         return values
 
-    def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:
-        types = set(map(type, raw))
+    def _read_many(self, raw: Sequence[Any], findings: _Findings) -> tuple[ColumnValues, Collection[Any] | None]:
+        """Return a column's values, and each of them once, if that is known."""
         if self._type in ("integer", "number"):
-            numbers = _read_numbers(raw) if types <= _PLAIN_NUMBERS else None
-            return self._read_few(raw, findings) if numbers is None else numbers
-        if types <= _PLAIN:
-            try:
-                values = {each: self._missing if each is None else self._read_value(each) for each in set(raw)}
-                return [values[each] for each in raw]
-            except ValueError:
-                pass  # the error has to name its row
-        return self._read_few(raw, findings)
+            numbers = _read_numbers(raw) if set(map(type, raw)) <= _PLAIN_NUMBERS else None
+            return self._read_few(raw, findings) if numbers is None else numbers, None
+        try:
+            distinct = set(raw)  # equal ones are read alike, whatever their types
+            if ABSENT not in distinct:
+                read = {each: self._missing if each is None else self._read_value(each) for each in distinct}
+                return list(map(read.__getitem__, raw)), frozenset(read.values())
+        except (TypeError, ValueError):
+            pass  # lists and objects, and other values whose error has to name their row
+        return self._read_few(raw, findings), None
 
     def _apply(self, rule: ValueRule, values: ColumnValues, findings: _Findings) -> None:
         rows = np.flatnonzero(rule.violations(self.array(values))).tolist()
@@ -427,11 +428,11 @@ class FeatureReader:
         elif rows:
             findings.warn(self.name, f"{_counted(len(rows), 'value')}: {rule.message}")
 
-    def _warn(self, values: ColumnValues, findings: _Findings) -> None:
+    def _warn(self, values: ColumnValues, distinct: Collection[Any], findings: _Findings) -> None:
         """Add warnings about values that training has not seen or that are missing."""
         missing = self._count_missing(values)
         if self._type == "category" and self._categories:
-            new = set(values) - self._categories - {""}
+            new = set(distinct) - self._categories - {""}
             unknown = sum(map(new.__contains__, values)) if new else 0
             if unknown:
                 findings.n_unknown += unknown
@@ -497,7 +498,7 @@ def _is_number(value: float) -> bool:
 def _read_numbers(raw: Sequence[Any]) -> npt.NDArray[np.float64] | None:
     """Read a column of plain numbers at once; None when one of them is bad."""
     try:
-        array = np.array(raw, dtype=np.float64)
+        array = np.fromiter(raw, np.float64, len(raw))
     except OverflowError:
         return None
     fits = np.abs(array) <= FLOAT32_MAX

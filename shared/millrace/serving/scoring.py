@@ -1,6 +1,6 @@
 """Scoring typed rows: labels, probabilities, decisions and explanations, the same for every protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.features import FeatureMatrix
+from millrace.serving.array_column import ArrayColumn
 from millrace.serving.model import LoadedModel, Threshold
 from millrace.serving.request import PredictionRequest
-from millrace.serving.rows import RowWarning, TypedRows
+from millrace.serving.rows import FEW_ROWS, RowWarning, TypedRows
 
 if TYPE_CHECKING:
     from millrace.serving.explain import Explainer, Explanation, Output
@@ -25,7 +26,7 @@ _BAD_ROW = FieldError("*", "cannot be scored")
 
 @dataclass(slots=True)  # a frozen one takes twice as long to make
 class Scores:
-    """Predictions for the rows of a request, as plain Python values, in its order.
+    """Predictions for the rows of a request, in its order: plain Python values, or the arrays of many rows.
 
     A number that is not finite is None, and so is everything about a row in ``bad_rows``. For regression there are
     ``values`` alone. Else ``probabilities`` are in the order of ``classes``, a label is the most probable class as
@@ -35,10 +36,10 @@ class Scores:
     """
 
     classes: tuple[str, ...]
-    labels: list[Any]
-    probabilities: list[list[float] | None]
-    decisions: list[Any]
-    values: list[float | None] | None
+    labels: Sequence[Any]
+    probabilities: Sequence[list[float] | None]
+    decisions: Sequence[Any]
+    values: Sequence[float | None] | None
     warnings: tuple[RowWarning, ...] = ()
     bad_rows: Mapping[int, tuple[FieldError, ...]] = field(default_factory=dict)
     explanations: "list[Explanation | None] | None" = None
@@ -67,7 +68,7 @@ class Prediction:
 
 
 #: Further fields of :class:`Scores`, from the values or the probabilities of the good rows.
-Extension = Callable[[list[Any]], Mapping[str, Any]]
+Extension = Callable[[Sequence[Any]], Mapping[str, Any]]
 
 
 def score(loaded: LoadedModel, rows: TypedRows, extend: Extension = lambda _: {}) -> Scores:
@@ -75,30 +76,34 @@ def score(loaded: LoadedModel, rows: TypedRows, extend: Extension = lambda _: {}
     chunks = [(start, min(start + CHUNK_ROWS, rows.n_rows)) for start in range(0, rows.n_rows, CHUNK_ROWS)]
     outputs = [loaded.onnx.run(rows.features(*chunk)) for chunk in chunks]
     output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    finite = np.asarray(np.isfinite(output).reshape(len(output), -1).all(axis=1))
+    known = None if finite.all() else finite
     if loaded.schema.task == "regression":
-        scores = _regress(output, rows, extend)
+        values = ArrayColumn(output, known)
+        scores = Scores((), [], [], [], _few_as_list(values), rows.warnings, is_finite=known is None, **extend(values))
     else:
-        scores = _classify(loaded, output, rows, extend)
+        scores = _classify(loaded, output, known, rows.warnings, extend)
     return _with_gaps(scores, rows) if rows.bad_rows else scores
 
 
-def _regress(output: Any, rows: TypedRows, extend: Extension) -> Scores:
-    finite = np.isfinite(output)
-    (values,), is_finite = _without_infinite([output.tolist()], finite)
-    return Scores((), [], [], [], values, rows.warnings, is_finite=is_finite, **extend(values))
-
-
-def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extension) -> Scores:
-    names = loaded.labels
-    probabilities = output.tolist()
-    labels = [names[winner] for winner in most_probable(output).tolist()]
-    decisions = labels
+def _classify(
+    loaded: LoadedModel,
+    output: npt.NDArray[Any],
+    known: npt.NDArray[np.bool_] | None,
+    warnings: tuple[RowWarning, ...],
+    extend: Extension,
+) -> Scores:
+    names, probabilities = loaded.labels, ArrayColumn(output, known)
+    labels = decisions = _few_as_list(ArrayColumn(most_probable(output), known, names))
     if loaded.threshold is not None:
-        decisions = [names[decided] for decided in decide_classes(output, loaded.threshold).tolist()]
-    columns, is_finite = _without_infinite([labels, probabilities, decisions], np.isfinite(output).all(axis=1))
-    labels, probabilities, decisions = columns
-    further = {"is_finite": is_finite, **extend(probabilities)}
-    return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings, **further)
+        decisions = _few_as_list(ArrayColumn(decide_classes(output, loaded.threshold), known, names))
+    further = {"is_finite": known is None, **extend(probabilities)}
+    return Scores(loaded.schema.classes, labels, _few_as_list(probabilities), decisions, None, warnings, **further)
+
+
+def _few_as_list(column: ArrayColumn) -> Sequence[Any]:
+    """Return the values of few rows as a list: arrays would be more work for each of them."""
+    return column.tolist() if len(column) <= FEW_ROWS else column
 
 
 @dataclass(slots=True)  # as above
@@ -152,19 +157,14 @@ def decide_classes(probabilities: npt.NDArray[Any], threshold: Threshold | None)
     return np.where(positive, threshold.index, 1 - threshold.index)
 
 
-def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> tuple[list[list[Any]], bool]:
-    """Return columns with gaps where a row is not finite, and whether every row is."""
-    if finite.all():
-        return columns, True
-    kept = finite.tolist()
-    return [[value if keep else None for value, keep in zip(values, kept, strict=True)] for values in columns], False
-
-
 def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
     """Move scored rows to their places in the request."""
     total = rows.n_rows + len(rows.bad_rows)
+    places = np.array(rows.good_rows, dtype=np.intp)
 
-    def spread(values: list[Any]) -> list[Any]:
+    def spread(values: Sequence[Any]) -> Sequence[Any]:
+        if isinstance(values, ArrayColumn):
+            return values.spread(places, total)
         remaining = iter(values)
         return [None if row in rows.bad_rows else next(remaining) for row in range(total)]
 

@@ -216,7 +216,8 @@ def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> Req
             f"some rows of {field!r} have another number of values than there are columns",
             ((f"row {row}", f"has {n} values for {len(names)} columns") for row, n in lengths if n != len(names)),
         )
-    return ColumnsTable(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
+    values, width = list(chain.from_iterable(rows)), len(names)
+    return ColumnsTable({name: values[place::width] for place, name in enumerate(names)}, len(rows))
 
 
 def read_columns(field: str, columns: dict[str, Any], names: Sequence[str], max_rows: int) -> RequestTable:

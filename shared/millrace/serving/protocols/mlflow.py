@@ -10,9 +10,13 @@ none.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import orjson
+
 import millrace
 from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
+from millrace.serving.array_column import ArrayColumn
 from millrace.serving.protocols.base import (
     Fixed,
     OpenApiPart,
@@ -96,21 +100,62 @@ def write_reply(
     return reply
 
 
-def _predictions(scores: "Scores") -> list[Any]:
+def _predictions(scores: "Scores") -> Any:
     if scores.values is not None:
         return scores.values
-    if len(scores.classes) == 2 and None not in scores.probabilities:  # noqa: PLR2004 - the quick way for most models
-        first, second = scores.classes
-        rows: Any = zip(scores.labels, scores.probabilities, scores.decisions, strict=True)
-        return [
-            {"label": label, "probabilities": {first: one, second: other}, "decision": decision}
-            for label, (one, other), decision in rows
-        ]
+    if isinstance(scores.probabilities, ArrayColumn):
+        return _PredictionTexts(scores)
+    return _prediction_objects(scores)
+
+
+def _prediction_objects(scores: "Scores") -> list[dict[str, Any]]:
     by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
     return [
         {"label": label, "probabilities": probabilities, "decision": decision}
         for label, probabilities, decision in zip(scores.labels, by_class, scores.decisions, strict=True)
     ]
+
+
+class _PredictionTexts:
+    """Predictions of many rows, whose text is joined from the texts of columns: a row has no objects of its own."""
+
+    def __init__(self, scores: "Scores") -> None:
+        self._scores = scores
+
+    def tolist(self) -> list[dict[str, Any]]:
+        """Return the predictions as objects."""
+        return _prediction_objects(self._scores)
+
+    def to_json(self) -> orjson.Fragment:
+        """Return the text of :meth:`tolist`."""
+        scores: Any = self._scores
+        probabilities = scores.probabilities.array
+        heads = [f',{{"label":{_text(label)},"probabilities":{{' for label in scores.labels.names]
+        tails = [f'}},"decision":{_text(decision)}}}' for decision in scores.decisions.names]
+        keys = [f"{_text(name)}:" for name in scores.classes]
+        heads = [head + keys[0] for head in heads]
+        n_rows, width = probabilities.shape
+        numbers = _text(probabilities.astype(np.float64).ravel())[1:-1].split(",")
+        # The parts of the rows one after the other: beginning, number, key, number ..., end.
+        step = 2 * width + 1
+        parts = [""] * (step * n_rows)
+        parts[::step] = np.array(heads, dtype=object)[scores.labels.array].tolist()
+        for place in range(width):
+            parts[2 * place + 1 :: step] = numbers[place::width]
+            if place:
+                parts[2 * place :: step] = [f",{keys[place]}"] * n_rows
+        parts[step - 1 :: step] = np.array(tails, dtype=object)[scores.decisions.array].tolist()
+        if scores.labels.known is not None:
+            for row in np.flatnonzero(~scores.labels.known).tolist():
+                parts[step * row : step * (row + 1)] = [_NO_PREDICTION, *[""] * (step - 1)]
+        return orjson.Fragment(f"[{''.join(parts)[1:]}]")
+
+
+_NO_PREDICTION = ',{"label":null,"probabilities":null,"decision":null}'
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:

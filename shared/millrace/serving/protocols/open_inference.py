@@ -8,6 +8,7 @@ and explanations are further tensors, if requested. Binary tensors are not suppo
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import millrace
 from millrace.errors import InvalidInputError
 from millrace.json_text import write_json
 from millrace.schema import TableSchema
+from millrace.serving.array_column import ArrayColumn
 from millrace.serving.protocols.base import (
     Fixed,
     OpenApiPart,
@@ -198,17 +200,21 @@ def _interval_types(schema: TableSchema) -> dict[str, str]:
 
 
 def _tensor(
-    name: str, datatype: str, data: list[Any], columns: list[str] | None = None, key: str = ""
+    name: str, datatype: str, data: Sequence[Any], columns: list[str] | None = None, key: str = ""
 ) -> dict[str, Any]:
     """Return an output; ``data`` holds rows as wide as ``columns``, named under ``key``, or single values."""
     if columns is None:
         return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
-    gap: list[Any] = [None] * len(columns)
+    if isinstance(data, ArrayColumn):
+        numbers: Sequence[Any] = data.flat()
+    else:
+        gap: list[Any] = [None] * len(columns)
+        numbers = [value for row in data for value in (gap if row is None else row)]
     return {
         "name": name,
         "datatype": datatype,
         "shape": [len(data), len(columns)],
-        "data": [value for row in data for value in (gap if row is None else row)],
+        "data": numbers,
         "parameters": {key: ",".join(columns)},
     }
 
