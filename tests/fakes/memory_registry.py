@@ -3,8 +3,9 @@
 import operator
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from itertools import permutations
-from typing import Any
+from typing import Any, Self
 
 from millrace.ports import (
     Absent,
@@ -73,6 +74,12 @@ class MemoryRegistryStore:
         self._lock = threading.RLock()
         self._items: dict[Key, dict[str, Any]] = {}
         self._partitions: dict[tuple[str, Table], set[Key]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with a lock of its own."""
+        copied = type(self)()
+        copied._items, copied._partitions = deepcopy((self._items, self._partitions), memo)
+        return copied
 
     def load(self, items: Mapping[Key, Mapping[str, Any]]) -> None:
         """Put items as they are."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+from copy import deepcopy
 
 import pytest
 from botocore.exceptions import ClientError
@@ -35,10 +36,16 @@ class FakeTarget:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject") from error
 
 
-@pytest.fixture
-def world(monkeypatch) -> TrainingRun:
+@pytest.fixture(scope="module")
+def trained() -> TrainingRun:
     world = TrainingRun.prepared(make_dataset("binary"), training={"trials": 3, "folds": 2, "max_rows": 100})
     world.evaluate(world.train_all())
+    return world
+
+
+@pytest.fixture
+def world(trained, monkeypatch) -> TrainingRun:
+    world = deepcopy(trained)
     serve(world, monkeypatch)
     return world
 
