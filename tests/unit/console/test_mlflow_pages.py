@@ -178,6 +178,11 @@ def test_what_the_stack_does_not_serve_is_not_asked_of_it(stack, path):
     assert stack.requests == []
 
 
+def test_addresses_that_s3_signs_do_not_exist_so_that_pages_read_artifacts_here(stack):
+    path = "/mlflow/ajax-api/2.0/mlflow/artifacts/presigned-download-url"
+    assert stack.send("POST", path, {"run_id": "r1"}).status_code == 404
+
+
 def test_the_gateway_has_no_endpoints_which_is_no_error(stack):
     assert stack.get("/mlflow/ajax-api/2.0/mlflow/gateway-proxy?gateway_path=x").get_json() == {"endpoints": []}
 

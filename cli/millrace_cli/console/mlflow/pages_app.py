@@ -27,7 +27,7 @@ _API = "/mlflow/api/2.0/mlflow/"
 #: What the stack serves; MLflow's telemetry, users, gateway and assistant are not forwarded.
 _ENDPOINT = re.compile(
     r"/ajax-api/([23]\.0)/mlflow/"
-    r"((?:experiments|runs|metrics|logged-models|registered-models|model-versions|artifacts|server-info)(?:/.*)?)"
+    r"((?:experiments|runs|metrics|logged-models|registered-models|model-versions)(?:/.*)?|artifacts/list|server-info)"
 )
 #: What a page asks for on every visit and says aloud when it is not there: MLflow's gateway has no endpoint.
 _NOTHING: Mapping[str, Document] = {"/ajax-api/2.0/mlflow/gateway-proxy": {"endpoints": []}}

@@ -130,7 +130,7 @@ def describe_gains(evaluation: Document) -> list[dict[str, Any]]:
     rivals = [(f"version {champion.get('version')}, the champion", champion)]
     if best := champion.get("best"):
         rivals.append((f"version {best['version']}, the best champion so far", best))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "value": rival.get("measured_gain"),
