@@ -47,10 +47,11 @@ _READS = frozenset(
 )
 _MAX_BODY = 6_000_000
 _NOT_FOUND, _BAD_REQUEST, _BAD_GATEWAY = 404, 400, 502
-#: MLflow's pages write styles into the page, build workers and pictures in memory, and compile no code.
+#: MLflow's pages write styles into the page, build workers, pictures and frames in memory, and compile no code. A frame
+#: shows a page that somebody logged; it inherits this policy, so no script of it runs.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-src blob:; manifest-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 #: Names of the build hold a hash of their content.
