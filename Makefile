@@ -69,11 +69,11 @@ verify-aws: environment  ## Check a stack on AWS (PROFILE=... STACK=... REGION=.
 	@$(BIN)/millrace verify $(subst --stack-name,--stack,$(AWS_OPTIONS)) $(VERIFY_OPTIONS)
 
 lock: environment  ## Update the pinned requirements
-	@for name in bootstrap layers dev sam ministack checkov clients older_clients browser; do \
+	@for name in bootstrap layers dev sam ministack checkov clients older_clients browser mlflow_pages; do \
 	  echo "requirements/$$name.txt"; \
 	  (cd requirements && ../$(UV) pip compile $$name.in --output-file $$name.txt --quiet --upgrade \
 	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	    --no-emit-index-url --no-header --annotation-style line); \
+	    --no-emit-index-url --no-header --annotation-style line $$([ $$name = mlflow_pages ] && echo --no-deps)); \
 	done
 
 clean:  ## Stop the local stack; remove environments, builds and caches
@@ -85,7 +85,7 @@ clean:  ## Stop the local stack; remove environments, builds and caches
 # Bytecode is compiled once: where Python may not write it, every process would compile scikit-learn again (2 s).
 
 environment: $(STAMPS)/environment
-tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients $(STAMPS)/older_clients $(STAMPS)/browser
+tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients $(STAMPS)/older_clients $(STAMPS)/browser $(STAMPS)/mlflow_pages
 
 $(STAMPS)/bootstrap: requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.11" \

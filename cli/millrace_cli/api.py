@@ -85,7 +85,7 @@ class ApiClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the document at ``path``; retries transient errors.
 
         Raises
@@ -121,6 +121,21 @@ class ApiClient:
     def delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Delete the resource at ``path`` and return the response; errors as :meth:`get`."""
         return self._call("DELETE", path, json=body)
+
+    def pass_on(self, method: str, address: str, body: bytes) -> tuple[int, bytes]:
+        """Send a request as it is, with its query, and return status and body, whatever they are.
+
+        Raises
+        ------
+        CliError
+            When the API does not respond.
+        """
+        headers = {"Content-Type": "application/json"} if body else {}
+        try:
+            response = self._client.request(method, address, content=body, headers=headers)
+        except httpx.TransportError as error:
+            raise CliError(f"the API did not respond: {error}", "check the stack: millrace local status") from error
+        return response.status_code, response.content
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         if not _PATH.match(path):

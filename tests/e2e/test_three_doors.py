@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from millrace.causes import AUTOMATIC_CAUSES, CAUSES, finding_cause_id
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError
 from millrace_cli.target import Target
@@ -173,6 +174,35 @@ def test_the_schedule_fires_and_retrains(stack: DeployedStack, trained: str) -> 
     assert runs[0]["status"] == "succeeded"
     (cause_id,) = runs[0]["cause_ids"]
     assert stack.api.get(f"/models/{trained}/causes/{cause_id}")["kind"] == "schedule"
+
+
+def test_every_finding_and_a_person_start_a_run(stack: DeployedStack, trained: str) -> None:
+    """Findings come over the stack's event bus and its rule, a person's request through the API."""
+    spec = {"retraining": {"causes": list(AUTOMATIC_CAUSES), "cooldown_hours": 0, "runs_per_day": 100}}
+    stack.replace_champions(trained, **spec)
+    kinds = [kind for kind in CAUSES.values() if kind.is_finding]
+    detail = {"event_version": 1, "stack": stack.target.stack, "model": trained, "request": 1, "reason": "in a test"}
+    slow = [{"verdict": "serving_health", "subject": "latency", "message": "slow"}]
+    for kind in kinds:
+        found = detail | {
+            "incident_id": f"{kind.name}-1",
+            "occurred_at": datetime.now(UTC).isoformat(),
+            "findings": slow,
+        }
+        event = {"Source": "millrace", "DetailType": kind.event, "Detail": json.dumps(found)}
+        assert stack.client("events").put_events(Entries=[event])["FailedEntryCount"] == 0
+    asked = stack.api.post(f"/models/{trained}/runs", {"reason": "in a test"})
+
+    expected = {asked["cause_id"], *(finding_cause_id(kind.name, trained, f"{kind.name}-1", 1) for kind in kinds)}
+    for _ in within(PATIENCE_SECONDS, pause=0.5):
+        runs = stack.api.get(f"/models/{trained}/runs")["runs"]
+        covering = [run for run in runs if expected & set(run["cause_ids"])]
+        covered = {cause for run in covering for cause in run["cause_ids"]}
+        if expected <= covered and all(run["status"] == "succeeded" for run in covering):
+            break
+    causes = [stack.api.get(f"/models/{trained}/causes/{cause_id}") for cause_id in expected]
+    assert {cause["kind"] for cause in causes} == {"manual", *(kind.name for kind in kinds)}
+    assert {cause["run_id"] for cause in causes} == {run["run_id"] for run in covering}
 
 
 # --------------------------------------------------------------------------------------------------- door: API

@@ -28,19 +28,30 @@ def ui(
         int | None,
         typer.Option(min=1, max=65535, help="Listen on this port of 127.0.0.1 (default: 8765 or the next free one)."),
     ] = None,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Serve MLflow's own pages too, from an installed MLflow.")
+    ] = False,
+    mlflow_python: Annotated[
+        Path | None,
+        typer.Option(help="The Python that has MLflow (default: the first one that is found); implies --mlflow."),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
     """Run the console of a stack and open it in the browser; Ctrl-C ends it.
 
     The console serves this machine only, and signs its requests with your credentials.
     """
+    from millrace_cli.console.mlflow.installed_pages import find_pages  # noqa: PLC0415  # as the next line
     from millrace_cli.console.server import make_console  # noqa: PLC0415  # templates load slowly
 
+    pages = find_pages(mlflow_python) if mlflow or mlflow_python else None
     target = session.target
     with session.api() as api:
-        server, guard = make_console(target, api, _free_port(port), allows_actions=allow_actions)
+        server, guard = make_console(target, api, _free_port(port), allows_actions=allow_actions, pages=pages)
         address = guard.make_address()
         say(f"console of {target.stack}: {address}")
+        if pages:
+            say(f"with the pages of MLflow {pages.version}, from {pages.folder}", style="dim")
         say("the address works once; Ctrl-C ends the console", style="dim")
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
             if browser:

@@ -16,7 +16,8 @@ from werkzeug.wrappers import Request, Response
 from millrace_cli.api import ApiClient
 from millrace_cli.console import action_pages
 from millrace_cli.console.guard import Guard
-from millrace_cli.console.page import TEMPLATES, PageContext, html
+from millrace_cli.console.mlflow.pages_app import HOME, MlflowPagesApp
+from millrace_cli.console.page import NAVIGATION, TEMPLATES, PageContext, html
 from millrace_cli.console.pages import (
     batches,
     comparison,
@@ -97,6 +98,8 @@ class ConsoleApp:
         Signs; one serves every request.
     allows_actions : bool, default=False
         Lets forms change the stack.
+    mlflow : MlflowPagesApp, optional
+        MLflow's own pages, below ``/mlflow/``.
     """
 
     target: Target
@@ -104,6 +107,7 @@ class ConsoleApp:
     guard: Guard
     allows_actions: bool = False
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    mlflow: MlflowPagesApp | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Serve a request."""
@@ -133,6 +137,8 @@ class ConsoleApp:
         self.guard.check_host(request)
         if (opened := self.guard.open_session(request)) is not None:
             return opened
+        if self.mlflow is not None and f"{request.path}/".startswith(HOME):
+            return self.mlflow.respond(request)
         self.guard.check(request)
         if request.path.startswith("/static/"):
             return _static_file(request.path.removeprefix("/static/"))
@@ -153,6 +159,7 @@ class ConsoleApp:
             form_token=self.guard.form_token,
             notice=request.args.get("done", "")[:300],
             model=model,
+            navigation=(*NAVIGATION, (HOME, "MLflow")) if self.mlflow else NAVIGATION,
         )
 
     def _show_fault(self, request: Request, status: int, message: str, hint: str) -> Response:
@@ -176,4 +183,4 @@ def _static_file(name: str) -> Response:
     return Response(found.read_bytes(), content_type=f"{_STATIC_TYPES[found.suffix]}; charset=utf-8")
 
 
-_STATIC_FILES = frozenset({"style.css", "page.js", "console.css", "console.js", "icon.svg"})
+_STATIC_FILES = frozenset({"style.css", "page.js", "console.css", "console.js", "mlflow.js", "icon.svg"})

@@ -43,9 +43,12 @@ class Guard:
     ----------
     port : int
         Port on 127.0.0.1.
+    home : str, default="/"
+        Path of the first page.
     """
 
     port: int
+    home: str = "/"
     _session: str = field(default_factory=_secret)
     #: Of forms, so that no other page can send one.
     form_token: str = field(default_factory=_secret)
@@ -57,9 +60,9 @@ class Guard:
         return f"127.0.0.1:{self.port}", f"localhost:{self.port}"
 
     def make_address(self) -> str:
-        """Return the address that opens a session; it works once, and a new one replaces it."""
+        """Return the address that opens a session at the first page; it works once, and a new one replaces it."""
         self._unused = _secret()
-        return f"http://127.0.0.1:{self.port}/?{TOKEN}={self._unused}"
+        return f"http://127.0.0.1:{self.port}{self.home}?{TOKEN}={self._unused}"
 
     def check_host(self, request: Request) -> None:
         """Raise ``Forbidden`` for a request to another name than the console's."""
@@ -72,7 +75,7 @@ class Guard:
         if given is None or self._unused is None or not hmac.compare_digest(given.encode(), self._unused.encode()):
             return None
         self._unused = None
-        response = Response(status=303, headers={"Location": "/"})
+        response = Response(status=303, headers={"Location": self.home})
         response.set_cookie(COOKIE, self._session, httponly=True, samesite="Strict", path="/")
         return response
 
@@ -82,16 +85,24 @@ class Guard:
         Host and session are checked for every page, origin and token for what changes something.
         """
         self.check_host(request)
-        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._session.encode()):
-            raise Forbidden("open the address that `millrace ui` printed")
+        self.check_session(request)
         if request.method in ("GET", "HEAD"):
             return
-        origin = request.headers.get("Origin", "")
-        if origin not in {f"http://{host}" for host in self.hosts}:
-            raise Forbidden("the request came from another site")
+        self.check_origin(request)
         given = request.form.get(TOKEN, "") or request.headers.get("X-Console-Token", "")
         if not hmac.compare_digest(given.encode(), self.form_token.encode()):
             raise Forbidden("the form is not of this console: load the page again")
+
+    def check_session(self, request: Request) -> None:
+        """Raise ``Forbidden`` for a request without the session's cookie."""
+        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._session.encode()):
+            raise Forbidden("open the address that `millrace ui` printed")
+
+    def check_origin(self, request: Request) -> None:
+        """Raise ``Forbidden`` for a request that a page of another site sends."""
+        origin = request.headers.get("Origin", "")
+        if origin not in {f"http://{host}" for host in self.hosts}:
+            raise Forbidden("the request came from another site")
 
     @staticmethod
     def seal(response: Response | HTTPException) -> Response:

@@ -1,6 +1,6 @@
 """Pages of the console: what a view gets, and the frame in which its template is rendered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,6 +65,7 @@ class PageContext:
     notice: str = ""
     #: Parts of the address that views add to for the navigation.
     model: str | None = None
+    navigation: Sequence[tuple[str, str]] = NAVIGATION
     calls: list[str] = field(default_factory=list)
 
     def get(self, *parts: str | int, **query: str | None) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class PageContext:
             region=self.target.region,
             is_local=self.target.is_local,
             model_name=self.model,
-            navigation=NAVIGATION,
+            navigation=self.navigation,
             model_pages=MODEL_PAGES,
             allows_actions=self.allows_actions,
             form_token=self.form_token,

@@ -8,6 +8,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from millrace_cli.api import ApiClient
 from millrace_cli.console.app import ConsoleApp
 from millrace_cli.console.guard import Guard
+from millrace_cli.console.mlflow.installed_pages import InstalledPages
+from millrace_cli.console.mlflow.pages_app import HOME, MlflowPagesApp
 from millrace_cli.target import Target
 
 HOST = "127.0.0.1"
@@ -31,16 +33,20 @@ def make_console(
     *,
     allows_actions: bool,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    pages: InstalledPages | None = None,
 ) -> tuple[BaseWSGIServer, Guard]:
     """Return a listening server, and the guard that makes its address; port 0 takes a free one.
+
+    With ``pages``, it serves MLflow's too, and the address leads to them.
 
     Raises
     ------
     SystemExit
         When the port is taken: Werkzeug says so itself.
     """
-    guard = Guard(port)
-    app = ConsoleApp(target, api, guard, allows_actions, clock)
+    guard = Guard(port, HOME if pages else "/")
+    mlflow = MlflowPagesApp(pages, api, target, guard, allows_actions) if pages else None
+    app = ConsoleApp(target, api, guard, allows_actions, clock, mlflow)
     server = make_server(HOST, port, app, threaded=True, request_handler=QuietHandler)
     guard.port = server.server_port
     return server, guard

@@ -9,77 +9,89 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
-SCREENS = ((390, "light"), (390, "dark"), (768, "light"), (768, "dark"), (1280, "light"), (1280, "dark"))
+WIDTHS = (390, 768, 1280)
+SCHEMES = ("light", "dark")
 SERIOUS = ("serious", "critical")
+#: What depends on the scheme; in the second one, nothing else is looked at again.
+CONTRAST = {"runOnly": ["color-contrast"]}
+#: Without reading every style sheet again: only a rule about turned screens wants it.
+AXE = {"resultTypes": ["violations"], "preload": False, "iframes": False}
+WIDER = "document.documentElement.scrollWidth - innerWidth"
 
 
-def visit(page: Page, given: dict[str, Any], name: str, folder: Path | None) -> dict[str, Any]:
-    """Load a page at every width in both schemes; return its faults."""
-    faults: list[str] = []
-    heard = [
-        page.on(kind, lambda one: faults.append(str(getattr(one, "text", one)))) for kind in ("console", "pageerror")
-    ]
-    assert heard is not None
-    response = page.goto(given["address"].split("/?")[0] + given["pages"][name])
-    status = response.status if response else 0
-    wide = []
-    for width, scheme in given.get("screens", SCREENS):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme)
-        over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if over > 0:
-            wide.append([width, over])
-        if folder is not None:
-            height = given.get("height")
-            page.set_viewport_size({"width": width, "height": height or 900})
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=height is None)
-    violations = [
-        [one["id"], one["nodes"][0]["html"][:200], one["nodes"][0].get("failureSummary", "")[:300]]
-        for one in Axe().run(page).response["violations"]
-        if one["impact"] in SERIOUS
-    ]
-    # A page that stays open reads its release again after the tour has ended it.
-    title = page.title()
-    page.close()
-    return {"status": status, "faults": faults, "wide": wide, "violations": violations, "title": title}
+class Tour:
+    """One page of the browser, which visits all addresses."""
 
+    def __init__(self, context: BrowserContext, given: dict[str, Any], folder: Path | None) -> None:
+        self.given, self.folder = given, folder
+        self.base = given["address"].split("/?")[0]
+        self.faults: list[str] = []
+        self.page = context.new_page()
+        for kind in ("console", "pageerror"):
+            self.page.on(kind, lambda one: self.faults.append(str(getattr(one, "text", one))))
+        self.page.goto(given["address"])
 
-def walk_by_keyboard(page: Page, base: str) -> list[str]:
-    """Return the texts of the first elements that the tab key reaches on the first page."""
-    page.goto(base + "/")
-    reached = []
-    for _ in range(6):
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()"))
-    return reached
+    def visit(self, name: str) -> dict[str, Any]:
+        """Load a page once; return its faults at every width and in both schemes."""
+        self.faults.clear()
+        self.page.emulate_media(color_scheme=SCHEMES[0])
+        response = self.page.goto(self.base + self.given["pages"][name])
+        wide, violations = [], []
+        for width in WIDTHS:
+            self.page.set_viewport_size({"width": width, "height": 900})
+            if (over := self.page.evaluate(WIDER)) > 0:
+                wide.append([width, over])
+        self.page.evaluate(Axe().axe_script)
+        for scheme in SCHEMES:
+            self.page.emulate_media(color_scheme=scheme)
+            violations += self._check(AXE if scheme == SCHEMES[0] else AXE | CONTRAST)
+        return {
+            "status": response.status if response else 0,
+            "faults": list(self.faults),
+            "wide": wide,
+            "violations": violations,
+            "title": self.page.title(),
+        }
 
+    def _check(self, options: dict[str, Any]) -> list[list[str]]:
+        found = self.page.evaluate("options => axe.run(options)", options)
+        return [
+            [one["id"], one["nodes"][0]["html"][:200], one["nodes"][0].get("failureSummary", "")[:300]]
+            for one in found["violations"]
+            if one["impact"] in SERIOUS
+        ]
 
-def act(page: Page, base: str, path: str) -> dict[str, Any]:
-    """Fill the form of an action and press its button."""
-    page.goto(base + path)
-    for field in page.query_selector_all("form textarea"):
-        field.fill("from the tour")
-    page.click("form button.first")
-    return {
-        "url": page.url.removeprefix(base),
-        "notice": page.inner_text("[role=status]") if page.query_selector("[role=status]") else "",
-    }
+    def picture(self, name: str) -> None:
+        """Write the pictures of a page, as high as it is unless the tour gives a height."""
+        height = self.given.get("height")
+        self.page.goto(self.base + self.given["pages"][name])
+        for width, scheme in self.given["screens"]:
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.set_viewport_size({"width": width, "height": height or 900})
+            self.page.screenshot(path=self.folder / f"{name}-{width}-{scheme}.png", full_page=height is None)
 
+    def walk_by_keyboard(self) -> list[str]:
+        """Return the texts of the first elements that the tab key reaches on the first page."""
+        self.page.goto(self.base + "/")
+        reached = []
+        for _ in range(6):
+            self.page.keyboard.press("Tab")
+            reached.append(
+                self.page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()")
+            )
+        return reached
 
-def tour(context: BrowserContext, given: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """Open the session, visit every page, take every action."""
-    base = given["address"].split("/?")[0]
-    page = context.new_page()
-    page.goto(given["address"])
-    found = {name: visit(context.new_page(), given, name, folder) for name in given["pages"]}
-    return {
-        "pages": found,
-        "keyboard": walk_by_keyboard(page, base),
-        "actions": {name: act(page, base, path) for name, path in given.get("actions", {}).items()},
-    }
+    def act(self, path: str) -> dict[str, Any]:
+        """Fill the form of an action and press its button."""
+        self.page.goto(self.base + path)
+        for field in self.page.query_selector_all("form textarea"):
+            field.fill("from the tour")
+        self.page.click("form button.first")
+        said = self.page.query_selector("[role=status]")
+        return {"url": self.page.url.removeprefix(self.base), "notice": said.inner_text() if said else ""}
 
 
 def main() -> None:
@@ -88,8 +100,18 @@ def main() -> None:
     folder = None if sys.argv[2] == "-" else Path(sys.argv[2])
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context()
-        print(json.dumps(tour(context, given, folder)))
+        tour = Tour(browser.new_context(), given, folder)
+        if folder is not None:
+            for name in given["pages"]:
+                tour.picture(name)
+            found = {}
+        else:
+            found = {
+                "pages": {name: tour.visit(name) for name in given["pages"]},
+                "keyboard": tour.walk_by_keyboard(),
+                "actions": {name: tour.act(path) for name, path in given.get("actions", {}).items()},
+            }
+        print(json.dumps(found))
         browser.close()
 
 

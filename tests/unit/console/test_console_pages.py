@@ -7,6 +7,7 @@ import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.errors import MillraceError
 from millrace_cli.console import app as console_app
+from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard
 
 from tests.console_world import ConsoleWorld
 from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
@@ -214,3 +215,46 @@ def test_errors_of_the_api_keep_their_status(world, monkeypatch):
     monkeypatch.setattr(world.app.api, "get", lambda *_: (_ for _ in ()).throw(MillraceError("broken")))
     assert world.get("/upload").status_code == 200
     assert world.get("/operations").status_code == 500
+
+
+def test_a_run_s_gains_over_the_champion_have_their_intervals_and_the_winner_its_rank():
+    best = {"version": 1, "gain": None, "measured_gain": None, "not_compared": "it is retired"}
+    champion = {"version": 2, "gain": {"low": 0.01, "high": 0.05}, "measured_gain": 0.03, "best": best}
+    over_champion, over_best = describe_gains({"champion": champion})
+    assert (over_champion["value"], over_champion["low"], over_champion["high"]) == (0.03, 0.01, 0.05)
+    assert over_champion["span"].mark < over_champion["span"].low
+    assert (over_best["value"], over_best["not_compared"]) == (None, "it is retired")
+    assert describe_gains({"champion": None}) == []
+
+    trials = [
+        {"trial_id": name, "metrics": {"auc": value} if value else {}, "candidate": "c", "duration_seconds": 1.0}
+        for name, value in (("a", 0.7), ("b", None), ("c", 0.9))
+    ]
+    ranks = [{"trial_id": "c", "rank": 1}, {"trial_id": "a", "rank": 2}, {"trial_id": "b", "rank": None}]
+    rows = describe_leaderboard(trials, {"leaderboard": ranks, "trial_id": "c"}, "auc")
+    assert [(row["trial_id"], row["is_winner"]) for row in rows] == [("c", True), ("a", False), ("b", False)]
+    running = describe_leaderboard(trials, {}, "auc")
+    assert [row["trial_id"] for row in running] == ["a", "c", "b"]
+
+
+def test_a_run_s_page_has_its_leaderboard_and_its_gains(world):
+    page = world.get(f"/models/churn/runs/{world.first_run_id}").text
+    assert "Against the champion" in page
+    assert "Gain over" in page
+
+
+def test_the_home_page_says_for_how_long_a_champion_has_served(world):
+    assert re.search(r"version 1 <span class=\"quiet\">(since today|for \d+ days?), from ", world.get("/").text)
+
+
+def test_links_lead_from_an_open_incident_on_the_home_page_to_its_protocol(world):
+    """As docs/operations.md goes through an incident."""
+    assert "1 open incident" in world.get("/").text
+    model = world.get(re.search(r'href="(/models/churn)"', world.get("/").text)[1]).text
+    monitoring = world.get(re.search(r'href="(/models/churn/monitoring)">Monitoring', model)[1]).text
+    protocol = re.search(r'href="(/models/churn/incidents/\w+)">Protocol', model)[1]
+    assert f'href="{protocol}"' in monitoring
+    page = world.get(protocol).text
+    assert "To complete" in page
+    assert "millrace incidents churn" in page
+    assert 'href="/models/churn/actions/rollback"' in model

@@ -1,5 +1,6 @@
 """The page of all models."""
 
+from datetime import datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -22,7 +23,10 @@ def show_models(context: PageContext) -> Response:
         lambda: context.get("overview", after=after), lambda: _read_costs(context, after=after)
     )
     usd = {one["model"]: one["usd"] for one in costs.get("models", ())}
-    models = [describe_row(one) | {"usd": usd.get(one["model"])} for one in overview["models"]]
+    models = [
+        describe_row(one) | {"usd": usd.get(one["model"]), "age": _describe_age(one, context.now)}
+        for one in overview["models"]
+    ]
     return context.show(
         "home.html",
         models=models,
@@ -34,6 +38,14 @@ def show_models(context: PageContext) -> Response:
         approvals=sum(one["awaits_approval"] for one in models),
         requests=sum(sum(one["requests"]) for one in overview["models"]),
     )
+
+
+def _describe_age(one: Document, now: datetime) -> str:
+    """Return for how long the champion has served."""
+    if "champion" not in one["aliases"] or not one["aliases_moved_at"]:
+        return ""
+    days = (now - datetime.fromisoformat(one["aliases_moved_at"])).days
+    return "today" if days < 1 else f"{days} day" + ("s" if days > 1 else "")
 
 
 def _read_costs(context: PageContext, after: str | None) -> Document:

@@ -53,11 +53,12 @@ def show_run(context: PageContext, model: str, run_id: str) -> Response:
         tone=TONES.get(run["status"], "plain"),
         is_active=is_active,
         steps=describe_steps(run, evaluation, context.now),
-        trials=_rank_trials(document["trials"], metric),
+        trials=describe_leaderboard(document["trials"], evaluation, metric),
         tones=TONES,
         metric=metric,
         evaluation=evaluation,
         rivals=_describe_rivals(evaluation),
+        gains=describe_gains(evaluation),
         lasted=_duration(run) or format_duration(_seconds(run["requested_at"], context.now.isoformat())),
         refresh_seconds=REFRESH_SECONDS if is_active else None,
         actions=_actions(model, run),
@@ -102,18 +103,49 @@ def describe_steps(run: Document, evaluation: Document, now: datetime) -> list[d
     return steps
 
 
-def _rank_trials(trials: Sequence[Document], metric: str | None) -> list[dict[str, Any]]:
-    """Return the trials with the widths of their durations, those with a metric first."""
+def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metric: str | None) -> list[dict[str, Any]]:
+    """Return the trials by rank, where it is known, with the widths of their durations; the winner is marked."""
+    ranks = {one["trial_id"]: one["rank"] for one in evaluation.get("leaderboard") or ()}
     longest = max((trial["duration_seconds"] or 0.0 for trial in trials), default=0.0) or 1.0
     rows = [
         {
             **trial,
+            "rank": ranks.get(trial["trial_id"]),
+            "is_winner": trial["trial_id"] == evaluation.get("trial_id"),
             "value": trial["metrics"].get(metric) if metric else None,
             "bar": charts.Bar(trial["candidate"], (trial["duration_seconds"] or 0.0) / longest, ""),
         }
         for trial in trials
     ]
-    return sorted(rows, key=lambda row: (row["value"] is None, row["trial_id"]))
+    last = len(rows) + 1
+    return sorted(rows, key=lambda row: (row["rank"] or last, row["value"] is None, row["trial_id"]))
+
+
+def describe_gains(evaluation: Document) -> list[dict[str, Any]]:
+    """Return the winner's gains by the primary metric over the champion and the best champion so far.
+
+    Each has its interval on the same draws of rows, drawn beside no gain, or the reason for which there is none.
+    """
+    champion = evaluation.get("champion") or {}
+    rivals = [(f"version {champion.get('version')}, the champion", champion)]
+    if best := champion.get("best"):
+        rivals.append((f"version {best['version']}, the best champion so far", best))
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "value": rival.get("measured_gain"),
+            "low": (rival.get("gain") or {}).get("low"),
+            "high": (rival.get("gain") or {}).get("high"),
+            "not_compared": rival.get("not_compared"),
+        }
+        for name, rival in rivals
+        if rival
+    ]
+    drawn = charts.spans(
+        [MetricEstimate(row["value"], row["low"], row["high"]) if row["value"] is not None else None for row in rows],
+        mark=0.0,
+    )
+    return [row | {"span": span} for row, span in zip(rows, drawn, strict=True)]
 
 
 def _describe_rivals(evaluation: Document) -> list[dict[str, Any]]:
@@ -128,12 +160,9 @@ def _describe_rivals(evaluation: Document) -> list[dict[str, Any]]:
         rows.append({"name": f"version {champion['version']}, the champion", "value": value, "low": None, "high": None})
     if baseline is not None:
         rows.append({"name": "no model", "value": baseline, "low": None, "high": None})
-    return [
-        row | {"span": span}
-        for row, span in zip(
-            rows, charts.spans([MetricEstimate(row["value"], row["low"], row["high"]) for row in rows]), strict=True
-        )
-    ]
+    estimates = [MetricEstimate(row["value"], row["low"], row["high"]) for row in rows]
+    drawn = charts.spans(estimates, mark=value)
+    return [row | {"span": span} for row, span in zip(rows, drawn, strict=True)]
 
 
 def _seconds(begin: str, end: str) -> float:

@@ -1,0 +1,1 @@
+"""MLflow's own web pages, from an installed MLflow, over the stack's API."""
