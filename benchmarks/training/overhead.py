@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from millrace.training.fitting import fit_pipeline, predict_folds
+from millrace.training.early_stopping import stops_early
+from millrace.training.fitting import fit_pipeline, fit_stopped, predict_folds
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -37,10 +38,13 @@ def run_round(rows: int) -> tuple[float, float, int]:
     began = time.process_time()
     with threadpool_limits(1):
         for trial in trials:
-            iterations = None
             if trial.folds > 1:
                 _, iterations = predict_folds(trial, dataset.schema, train, validation)
-            fit_pipeline(trial, dataset.schema, train, iterations)
+                fit_pipeline(trial, dataset.schema, train, iterations)
+            elif stops_early(trial.parameters):
+                fit_stopped(trial, dataset.schema, train, validation)
+            else:
+                fit_pipeline(trial, dataset.schema, train)
     middle = time.process_time()
     for pointer in pointers:
         outcome = world.train(pointer)

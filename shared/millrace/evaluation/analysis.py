@@ -1,7 +1,7 @@
 """Post-training analysis of the winner: threshold, curves, slices, fairness, importance, latency and fit."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -337,8 +337,11 @@ def _learning_curve(winner: MeasuredWinner, fit: results.FitDiagnosis) -> result
     spec, name = winner.spec.evaluation, winner.metric.name
     if not spec.learning_curve:
         return None
+    trial = winner.trial
+    if winner.record:
+        trial = replace(trial, parameters=winner.record.final_parameters)
     return learning_curve(
-        winner.trial,
+        trial,
         winner.schema,
         winner.splits.train,
         winner.splits.validation,

@@ -2,11 +2,11 @@
 
 A trial with :data:`PATIENCE` among its parameters has iterations only as long as they pay. Where folds rank the trials,
 every fold's loss is measured while it is fitted; the rows of a fold are then predicted by as many iterations as the
-*other* folds need, or as many as the fold has. Without folds a sixth of the training
-rows is left out of a first fit, and the fit of all of them has the iterations that it needed.
+*other* folds need, or as many as the fold has. Without folds the validation rows stop the one fit, and are divided
+themselves: each part is predicted by as many iterations as the other parts need.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,6 @@ import numpy.typing as npt
 
 #: The parameter: iterations without a lower loss after which boosting stops. No estimator knows it.
 PATIENCE = "patience"
-#: One in so many training rows is left out of the first fit.
-STOPPING_SHARE = 6
-
 Losses = npt.NDArray[np.float64]
 
 
@@ -42,6 +39,16 @@ def losses_of(estimator: Any) -> Losses:
     return -np.asarray(estimator.validation_score_, dtype=np.float64)
 
 
+def losses_of_parts(losses: Iterable[Losses], part_of: npt.NDArray[np.int64]) -> list[Losses]:
+    """Return the mean loss of each part of some rows after each iteration, from the rows' own losses after each.
+
+    As in :func:`losses_of`, the baseline comes first; nobody stops there.
+    """
+    parts = [part_of == part for part in np.unique(part_of)]
+    means = np.array([[own[part].mean() for part in parts] for own in losses])
+    return [np.concatenate([[np.inf], curve]) for curve in means.T]
+
+
 def best_iteration(curves: Sequence[Losses]) -> int:
     """Return the iteration of the lowest mean loss, at least the first; a fit that stopped has its last loss on."""
     most = max(len(curve) for curve in curves)
@@ -51,4 +58,4 @@ def best_iteration(curves: Sequence[Losses]) -> int:
 
 def truncate(estimator: Any, iterations: int) -> None:
     """Take away the trees after so many iterations."""
-    del estimator._predictors[iterations:]
+    estimator._predictors = estimator._predictors[:iterations]

@@ -2,13 +2,12 @@
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import skops.io
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from millrace.data.prepared import PreparedSplit
@@ -21,14 +20,15 @@ from millrace.schema import ColumnType, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
 from millrace.training.early_stopping import (
-    STOPPING_SHARE,
     best_iteration,
     fixed,
     losses_of,
+    losses_of_parts,
     stopping,
     stops_early,
     truncate,
 )
+from millrace.training.ensemble import row_losses
 from millrace.training.export import (
     MAX_PARITY_ROWS,
     append_scaling,
@@ -158,15 +158,20 @@ def fit_trial(
     predicts the same.
     """
     check_splits(train, validation)
+    has_folds = trial.folds > 1
     with threadpool_limits(MAX_THREADS):
-        out_of_fold, iterations = predict_folds(trial, schema, train, validation) if trial.folds > 1 else (None, None)
-        if iterations is None and stops_early(trial.parameters):
-            iterations = find_iterations(trial, schema, train)
-        pipeline, kinds = fit_pipeline(trial, schema, train, iterations)
+        held, iterations = predict_folds(trial, schema, train, validation) if has_folds else (None, None)
+        if held is None and stops_early(trial.parameters):
+            pipeline, kinds, held, iterations = fit_stopped(trial, schema, train, validation)
+        else:
+            pipeline, kinds = fit_pipeline(trial, schema, train, iterations)
         most = MAX_PARITY_ROWS if is_last else MAX_TRIAL_PARITY_ROWS
         onnx_bytes, onnx_model, parity = export_checked(pipeline, schema, train, validation, most)
-        predictions = onnx_model.run(validation.features)
-        held = out_of_fold or _by_folds(trial, schema, validation, predictions)
+        if held is None:
+            held = HeldOutRows(
+                validation.target, onnx_model.run(validation.features), _parts(trial, schema, validation)
+            )
+        predictions = onnx_model.run(validation.features) if has_folds else held.predictions
         scaling = None
         if trial.calibrate and schema.task != "regression":
             choice = choose_scaling(held.target, held.predictions, held.fold_of)
@@ -174,9 +179,9 @@ def fit_trial(
             if choice.scaling:
                 onnx_bytes, scaled_model = append_checked(choice.scaling, onnx_bytes, onnx_model, validation, most)
                 held = replace(held, predictions=choice.probabilities)
-                predictions = scaled_model.run(validation.features) if out_of_fold else choice.probabilities
+                predictions = scaled_model.run(validation.features) if has_folds else held.predictions
     measured = compute_metrics(schema.task, validation.target, predictions)
-    folds = measure_folds(schema, held) if out_of_fold else ()
+    folds = measure_folds(schema, held) if has_folds else ()
     return FittedTrial(
         onnx_bytes,
         parity,
@@ -186,9 +191,16 @@ def fit_trial(
         kinds,
         held.dump(),
         scaling,
-        bytes(skops.io.dumps(pipeline)) if is_last else None,
+        dump_estimator(pipeline) if is_last else None,
         iterations,
     )
+
+
+def dump_estimator(estimator: ModelPipeline | Mapping[str, ModelPipeline]) -> bytes:
+    """Return what was fitted by skops, for people."""
+    import skops.io  # noqa: PLC0415 - it looks for types in all of scikit-learn: a fifth of a cold start
+
+    return bytes(skops.io.dumps(estimator))
 
 
 def export_checked(
@@ -216,11 +228,9 @@ def append_checked(
     return scaled_bytes, scaled_model
 
 
-def _by_folds(
-    trial: Trial, schema: TableSchema, validation: PreparedSplit, predictions: npt.NDArray[Any]
-) -> HeldOutRows:
-    fold_of = assign_folds(validation.row_ids, _classes(schema, validation), SCALING_FOLDS, trial.seed)
-    return HeldOutRows(validation.target, predictions, fold_of)
+def _parts(trial: Trial, schema: TableSchema, validation: PreparedSplit) -> npt.NDArray[np.int64]:
+    """Return the part of each validation row: what is chosen of a row is chosen by the other parts."""
+    return assign_folds(validation.row_ids, _classes(schema, validation), SCALING_FOLDS, trial.seed)
 
 
 def _classes(schema: TableSchema, split: PreparedSplit) -> npt.NDArray[Any]:
@@ -241,23 +251,45 @@ def fit_pipeline(
 ) -> tuple[ModelPipeline, tuple[str, ...]]:
     """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised.
 
-    Boosting that stops early has ``iterations``, or finds them first.
+    Boosting that stops early has ``iterations``, or else as many as it may.
     """
-    if iterations is None and stops_early(trial.parameters):
-        iterations = find_iterations(trial, schema, train)
     return _fit(trial, schema, fixed(trial.parameters, iterations), train)
 
 
-def find_iterations(trial: Trial, schema: TableSchema, train: PreparedSplit) -> int:
-    """Return the iterations that boosting needs, by a part of the training rows that it is not fitted on."""
-    fold_of = assign_folds(train.row_ids, _classes(schema, train), STOPPING_SHARE, trial.seed)
-    inside = fold_of != 0
-    if schema.task != "regression":
-        inside |= ~np.isin(train.target, train.target[inside])  # a class of one row is fitted on
-    if inside.all():
-        return int(trial.parameters["max_iter"])
-    pipeline, _ = _fit(trial, schema, stopping(trial.parameters), train.take(inside), train.take(~inside))
-    return best_iteration([losses_of(pipeline[-1])])
+def fit_stopped(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
+) -> tuple[ModelPipeline, tuple[str, ...], HeldOutRows, int]:
+    """Fit boosting on the training rows as long as the loss of the validation rows falls.
+
+    Returns the pipeline, the kinds of warnings, the validation rows, and the iterations that all of them need. Each
+    part of the rows is predicted by as many iterations as the other parts need, so that no row chooses its own model.
+    """
+    pipeline, kinds = _fit(trial, schema, stopping(trial.parameters), train, validation)
+    estimator, part_of = pipeline[-1], _parts(trial, schema, validation)
+    curves = losses_of_parts(_staged_losses(pipeline, schema, validation), part_of)
+    trees, rows = estimator._predictors, validation.features
+    shape = (len(rows),) if schema.task == "regression" else (len(rows), len(schema.classes))
+    predictions = np.empty(shape, dtype=np.float64)
+    for number, part in enumerate(np.unique(part_of)):
+        own, others = part_of == part, curves[:number] + curves[number + 1 :]
+        estimator._predictors = trees[: best_iteration(others or curves)]
+        predictions[own] = predict_estimator(pipeline, rows.take(own), schema.task)
+    iterations = best_iteration(curves)
+    estimator._predictors = trees[:iterations]
+    return pipeline, kinds, HeldOutRows(validation.target, predictions, part_of), iterations
+
+
+def _staged_losses(
+    pipeline: ModelPipeline, schema: TableSchema, rows: PreparedSplit
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the loss of each row after each iteration."""
+    encoded, target = pipeline[0].transform(FeatureTable(rows.features)), rows.target
+    if schema.task == "regression":
+        target = (target - pipeline.centre) / pipeline.scale
+        stages = pipeline[-1].staged_predict(encoded)
+    else:
+        stages = pipeline[-1].staged_predict_proba(encoded)
+    return (row_losses(schema.task, target, predictions) for predictions in stages)
 
 
 def _fit(

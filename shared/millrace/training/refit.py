@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import skops.io
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from millrace.data.prepared import PreparedSplit
@@ -27,6 +26,7 @@ from millrace.training.fitting import (
     FittedTrial,
     append_checked,
     check_splits,
+    dump_estimator,
     export_checked,
     fit_pipeline,
     join_splits,
@@ -120,7 +120,7 @@ def refit_winner(
         model.warnings,
         winner.held_out_bytes,
         record.scaling,
-        bytes(skops.io.dumps(model.pipelines if members else alone)),
+        dump_estimator(model.pipelines if members else alone),
         record.iterations,
         record.ensemble,
     )

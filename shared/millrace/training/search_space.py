@@ -165,27 +165,27 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
     SearchSpace(
         "hist_gradient_boosting",
         _ANY,
-        # Half of scikit-learn's learning rate, as many iterations as pay, and half of the features at each split.
+        # As many iterations as pay, and half of the features at each split.
         {
-            "learning_rate": 0.05,
+            "learning_rate": 0.1,
             "max_leaf_nodes": 31,
             "min_samples_leaf": 20,
             "l2_regularization": 0.0,
             "max_features": 0.5,
         },
         {
-            "learning_rate": NumberRange(0.02, 0.2, log=True),
+            "learning_rate": NumberRange(0.05, 0.25, log=True),
             "max_leaf_nodes": NumberRange(5, 63, log=True, whole=True),
             "min_samples_leaf": NumberRange(2, 100, log=True, whole=True),
             "l2_regularization": NumberRange(1e-3, 10.0, log=True),
             "max_features": NumberRange(0.2, 1.0),
         },
         # scikit-learn's own stopping would need two rows of every class in the part that it holds out.
-        {"max_iter": 600, "early_stopping": False, PATIENCE: 20},
+        {"max_iter": 400, "early_stopping": False, PATIENCE: 20},
         {"max_iter": NumberRange(10, 1_000, whole=True)},
         # Small leaves, for groups of a few rows and heavy tails.
         {
-            "learning_rate": 0.05,
+            "learning_rate": 0.1,
             "max_leaf_nodes": 15,
             "min_samples_leaf": 5,
             "l2_regularization": 1.0,

@@ -1,5 +1,6 @@
 """Boosting stops by rows that it is not fitted on."""
 
+import copy
 import json
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 from millrace.layout import trial_key
 from millrace.schema import TASKS
 from millrace.training import fitting
-from millrace.training.early_stopping import best_iteration, truncate
+from millrace.training.early_stopping import best_iteration, fixed, truncate
 from millrace.training.export import predict_estimator
-from millrace.training.fitting import find_iterations, fit_pipeline, join_splits, predict_folds
+from millrace.training.fitting import fit_pipeline, fit_stopped, predict_folds
 from millrace.training.trial_record import TrialRecord
 
 from tests.prepared_data import make_dataset
@@ -45,31 +46,58 @@ def test_the_record_has_the_iterations_and_the_refit_has_them_fixed(task):
         for name in (trial.trial_id, "02-hist_gradient_boosting-refitted")
     )
     assert won.parameters["patience"] == 20
-    assert 1 <= won.iterations < won.parameters["max_iter"] == 600
+    assert 1 <= won.iterations < won.parameters["max_iter"] == 400
     assert refit.parameters == {
         **{name: value for name, value in won.parameters.items() if name != "patience"},
         "max_iter": won.iterations,
     }
 
 
-def test_without_folds_the_training_rows_alone_stop_it():
-    dataset = make_dataset("binary", rows=600)
-    _, trial = planned()
-    seen = []
-    whole = dataset.splits["train"]
+def test_without_folds_a_validation_row_has_the_iterations_that_the_others_need(monkeypatch):
+    dataset = make_dataset("regression", rows=200)
+    _, trial = planned("regression")
+    validation = dataset.splits["validation"]
+    part_of = np.arange(len(validation)) % 3
+    monkeypatch.setattr(fitting, "_parts", lambda *_: part_of)
+    # The lowest losses of the three parts are after 2, 5 and 10 iterations; the last is by far the deepest.
+    lowest, weight = np.array([2, 5, 10])[part_of], np.array([0.1, 1.0, 5.0])[part_of]
+    stages = [np.abs(stage - lowest) * weight for stage in range(1, 12)]
+    monkeypatch.setattr(fitting, "_staged_losses", lambda *_: iter(stages))
+    fitted = []
+    original = fitting._fit
 
     def fit(trial, schema, parameters, train, stop=None):
-        seen.append((train.row_ids, stop.row_ids))
-        return original(trial, schema, parameters, train, stop)
+        fitted.append((len(train), len(stop)))
+        return original(trial, schema, parameters | {"n_iter_no_change": 600, "max_iter": 20}, train, stop)
 
-    original = fitting._fit
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "_fit", fit)
-        find_iterations(trial, dataset.schema, whole)
-    ((fitted, stopping),) = seen
-    assert not set(fitted.tolist()) & set(stopping.tolist())
-    assert set(fitted.tolist()) | set(stopping.tolist()) == set(whole.row_ids.tolist())
-    assert 0.1 < len(stopping) / len(whole) < 0.25
+    monkeypatch.setattr(fitting, "_fit", fit)
+
+    pipeline, _, held, iterations = fit_stopped(trial, dataset.schema, dataset.splits["train"], validation)
+
+    assert fitted == [(len(dataset.splits["train"]), len(validation))]  # one fit, of all training rows
+    assert iterations == len(pipeline[-1]._predictors) == 10
+    short, _ = original(trial, dataset.schema, {**fixed(trial.parameters, 20)}, dataset.splits["train"])
+    for part, expected in enumerate((10, 10, 5)):
+        truncated = copy.deepcopy(short)
+        truncate(truncated[-1], expected)
+        own = part_of == part
+        np.testing.assert_allclose(
+            held.predictions[own],
+            predict_estimator(truncated, validation.features.take(own), "regression"),
+        )
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_validation_row_or_two_stop_it_too(rows):
+    dataset = make_dataset("binary", rows=200)
+    _, trial = planned()
+    few = dataset.splits["validation"].take(np.arange(rows))
+
+    _, _, held, iterations = fit_stopped(trial, dataset.schema, dataset.splits["train"], few)
+
+    assert len(held.predictions) == rows
+    assert np.isfinite(held.predictions).all()
+    assert iterations >= 1
 
 
 def test_a_fold_has_the_iterations_that_the_other_folds_need(monkeypatch):
@@ -96,16 +124,6 @@ def test_a_truncated_model_predicts_by_its_first_trees():
     truncate(whole[-1], 12)
 
     np.testing.assert_array_equal(*(predict_estimator(pipeline, rows, "binary") for pipeline in (whole, short)))
-
-
-def test_a_class_of_one_row_is_fitted_on():
-    dataset = make_dataset("multiclass", rows=120)
-    whole = join_splits(dataset.splits["train"], dataset.splits["validation"])
-    rare = np.flatnonzero(whole.target == 2)
-    for kept in rare[:8]:
-        rows = whole.take(np.array([row for row in range(len(whole)) if row == kept or row not in set(rare.tolist())]))
-        _, trial = planned("multiclass")
-        assert find_iterations(trial, dataset.schema, rows) >= 1
 
 
 def test_a_spec_bounds_the_iterations():

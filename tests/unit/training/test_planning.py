@@ -265,7 +265,7 @@ def test_many_classes_and_rows_bound_what_would_grow_past_use():
     def first(candidate: str, classes: int, rows: int):
         return spaces[candidate].complete(spaces[candidate].first, classes, rows)
 
-    assert first("hist_gradient_boosting", 2, 10)["max_iter"] == 600
+    assert first("hist_gradient_boosting", 2, 10)["max_iter"] == 400
     assert first("hist_gradient_boosting", 100, 10)["max_iter"] == 60
     assert first("random_forest", 3, 10)["max_leaf_nodes"] == 500
     assert first("random_forest", 100, 10)["max_leaf_nodes"] == 50

@@ -104,7 +104,7 @@ def test_a_spec_overrides_a_range_and_fixes_a_value():
     assert spaces["logistic_regression"].ranges["C"] == NumberRange(0.1, 0.2, log=True)
     assert 0.1 <= spaces["logistic_regression"].first["C"] <= 0.2
     assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
-    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.05
+    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.1
     assert spaces["neural_network"].first["hidden_layer_sizes"] == [64]
 
 
