@@ -113,8 +113,10 @@ class ConsoleWorld(ReleaseWorld):
         """Respond as the management API would, by its own routes."""
         path = unquote(request.url.path)
         self.paths.append(f"{request.method} {path}")
-        if path in self.answers:
-            return httpx.Response(200, json=self.answers[path])
+        for key in (path, f"{request.method} {path}"):
+            if key in self.answers:
+                found = self.answers[key]
+                return found(request) if callable(found) else httpx.Response(200, json=found)
         for route in ROUTES:
             match = re.fullmatch(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", route.path), path)
             if match and route.method == request.method:

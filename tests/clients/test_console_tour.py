@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from millrace.registry.ledger import AuditContext
 from millrace.releases.control import start_release
+from millrace_cli.console import action_pages
 from werkzeug.serving import make_server
 
 from tests.console_world import ConsoleWorld
 from tests.registry_builders import MODEL, make_cause, make_entry, make_run
-from tests.release_world import CANARY
+from tests.release_world import CANARY, ReleaseWorld
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = PROJECT / ".millrace" / "tools" / "browser" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "scripts" / "tour_console.py"
 DATASET = "ab" * 32
 LONG = "m-" + "x" * 58
+FIRST_RUN = ReleaseWorld().first_run_id
 PAGES = {
     "home": "/",
     "more-models": f"/?after={LONG}",
@@ -29,6 +31,7 @@ PAGES = {
     "model": f"/models/{MODEL}",
     "long-name": f"/models/{LONG}",
     "runs": f"/models/{MODEL}/runs",
+    "run": f"/models/{MODEL}/runs/{FIRST_RUN}",
     "versions": f"/models/{MODEL}/versions",
     "version": f"/models/{MODEL}/versions/2",
     "try": f"/models/{MODEL}/versions/1/try",
@@ -45,12 +48,31 @@ PAGES = {
     "action": f"/models/{MODEL}/actions/promote?version=3",
     "fault": "/models/nobody",
 }
+RUN = f"/models/{MODEL}/runs/{FIRST_RUN}"
+#: By name, in this order: the address of the page whose button is pressed.
 ACTIONS = {
-    "abort": f"/models/{MODEL}/actions/abort-release",
+    "pause-release": f"/models/{MODEL}/actions/pause-release",
+    "resume-release": f"/models/{MODEL}/actions/resume-release",
+    "abort-release": f"/models/{MODEL}/actions/abort-release",
     "promote": f"/models/{MODEL}/actions/promote?version=3",
-    "roll back": f"/models/{MODEL}/actions/rollback",
-    "check": f"/models/{MODEL}/actions/monitor",
+    "rollback": f"/models/{MODEL}/actions/rollback",
+    "release": f"/models/{MODEL}/actions/release?version=2",
+    "promote-release": f"/models/{MODEL}/actions/promote-release",
+    "retire": f"/models/{MODEL}/actions/retire?version=3",
+    "monitor": f"/models/{MODEL}/actions/monitor",
+    "train": f"/models/{MODEL}/actions/train",
+    "approve": f"/models/{MODEL}/actions/approve?run={FIRST_RUN}",
+    "reject": f"/models/{MODEL}/actions/reject?run={FIRST_RUN}",
+    "cancel-batch": f"/models/{MODEL}/actions/cancel-batch?job=b-1",
+    "retry-batch": f"/models/{MODEL}/actions/retry-batch?job=b-1",
 }
+#: Of other functions, or about what this world does not have: the browser's part is what is tried.
+ANSWERS = (
+    f"POST /models/{MODEL}/runs",
+    f"POST {RUN}/approval",
+    f"POST /models/{MODEL}/batches/b-1/cancel",
+    f"POST /models/{MODEL}/batches/b-1/retry",
+)
 #: An expected error of one page, which the browser's console repeats.
 NOT_FOUND = "the server responded with a status of 404"
 
@@ -66,6 +88,10 @@ def world() -> ConsoleWorld:
         registry=world.registry,
         model_store=world.models,
     )
+    world.answers |= {answer: {} for answer in ANSWERS}
+    world.answers[f"/models/{MODEL}/versions/1/invocations"] = {
+        "predictions": [{"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}]
+    }
     for model in [LONG, *(f"model-{number:03d}" for number in range(298))]:
         cause = make_cause("a.csv", model)
         world.registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id, model))
@@ -116,9 +142,28 @@ def test_the_keyboard_goes_to_the_content_first(tour):
 
 
 def test_every_action_is_taken_and_said(tour, world):
+    assert tour["actions"].keys() == action_pages.ACTIONS.keys()
     for name, done in tour["actions"].items():
-        assert done["url"].startswith(f"/models/{MODEL}?done="), name
+        assert done["url"].startswith(f"/models/{MODEL}?done="), (name, done)
         assert "done" in done["notice"], name
     assert world.release is None
-    actions = {entry.action for entry in world.registry.list_ledger(MODEL) if entry.reason == "from the tour"}
-    assert actions == {"release_aborted", "model_promoted", "model_rolled_back"}
+    entries = [entry for entry in world.registry.list_ledger(MODEL) if entry.reason == "from the tour"]
+    assert {entry.action for entry in entries} >= {
+        "release_paused",
+        "release_resumed",
+        "release_aborted",
+        "model_promoted",
+        "model_rolled_back",
+        "model_retired",
+    }
+    assert world.aliases["champion"] == 2
+
+
+def test_a_table_is_uploaded_in_the_browser_with_its_progress(tour, world):
+    assert tour["upload"]["url"].startswith("/models/fresh/runs?done=")
+    assert tour["upload"]["sent"] == 1.0
+    assert len(world.uploads) == 1
+
+
+def test_a_row_is_tried_in_the_browser(tour):
+    assert "75.0 %" in tour["tried"]

@@ -93,6 +93,29 @@ class Tour:
         said = self.page.query_selector("[role=status]")
         return {"url": self.page.url.removeprefix(self.base), "notice": said.inner_text() if said else ""}
 
+    def upload(self) -> dict[str, Any]:
+        """Upload a table as the page does, with its progress."""
+        self.page.goto(self.base + "/upload")
+        self.page.fill("[name=model]", "fresh")
+        table = {"name": "rows.csv", "mimeType": "text/csv", "buffer": b"a,b,target\n1,2,yes\n3,4,no\n"}
+        self.page.set_input_files("[name=file]", table)
+        self.page.evaluate(
+            "new MutationObserver(() => sessionStorage.sent = document.querySelector('progress').value)"
+            ".observe(document.querySelector('progress'), {attributes: true})"
+        )
+        self.page.click("form button.first")
+        self.page.wait_for_url("**/runs?done=*")
+        return {
+            "url": self.page.url.removeprefix(self.base),
+            "sent": float(self.page.evaluate("sessionStorage.sent || 0")),
+        }
+
+    def try_row(self, path: str) -> str:
+        """Ask for the prediction of the row that a version's form holds; return what the page says."""
+        self.page.goto(self.base + path)
+        self.page.click("form button.first")
+        return self.page.inner_text("[role=status]")
+
 
 def main() -> None:
     """Run the tour that the arguments describe."""
@@ -109,6 +132,8 @@ def main() -> None:
             found = {
                 "pages": {name: tour.visit(name) for name in given["pages"]},
                 "keyboard": tour.walk_by_keyboard(),
+                "tried": tour.try_row(given["pages"]["try"]),
+                "upload": tour.upload(),
                 "actions": {name: tour.act(path) for name, path in given.get("actions", {}).items()},
             }
         print(json.dumps(found))

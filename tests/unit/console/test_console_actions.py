@@ -2,12 +2,15 @@
 
 import html
 import io
+from dataclasses import replace
+from datetime import timedelta
 
+import httpx
 import pytest
 from millrace_cli.console.action_pages import ACTIONS
 
 from tests.console_world import ConsoleWorld
-from tests.registry_builders import MODEL
+from tests.registry_builders import MODEL, make_cause, make_entry, make_run
 
 
 @pytest.fixture
@@ -94,6 +97,19 @@ def test_a_table_is_uploaded_as_the_command_line_does(world):
     assert response.status_code == 303, response.text[-1500:]
     assert response.headers["Location"].startswith("/models/fresh/runs")
     assert len(world.uploads) == 1
+    # S3's event makes the model: until it has come, the page waits for it.
+    waiting = world.get(response.headers["Location"])
+    assert waiting.status_code == 200
+    assert "has not begun yet" in waiting.text
+    assert 'data-refresh="2"' in waiting.text
+    cause = make_cause("rows.csv", "fresh")
+    run = replace(make_run(cause), requested_at=world.now + timedelta(seconds=3))
+    world.registry.claim_cause(cause, run, make_entry(cause.cause_id, "fresh"))
+    begun = world.get(response.headers["Location"]).text
+    assert "has not begun yet" not in begun
+    assert run.run_id in begun
+    world.now += timedelta(hours=1)
+    assert world.get("/models/another/runs?since=2026-05-03").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -123,6 +139,20 @@ def test_trying_a_version_shows_the_prediction_its_explanation_and_the_request(w
     assert "75.0 %" in page
     assert "+0.4" in page
     assert "curl" in page
+
+
+def test_a_version_without_explanations_is_tried_with_three_calls(world):
+    world.paths.clear()
+
+    def refuse_explanations(request):
+        if b"explain" in request.content:
+            return httpx.Response(400, json={"error_code": "X", "message": "version 1 has no explanations"})
+        return httpx.Response(200, json={"predictions": [{"label": "yes", "probabilities": {"yes": 0.75}}]})
+
+    world.answers[f"POST /models/{MODEL}/versions/1/invocations"] = refuse_explanations
+    page = world.post(f"/models/{MODEL}/versions/1/try", {"feature:age": "41"}).text
+    assert "75.0 %" in page
+    assert len(world.paths) == 3
 
 
 def test_a_refused_row_keeps_the_form(world):

@@ -234,6 +234,7 @@ def test_what_the_api_refuses_is_the_query_s_error_and_another_query_is_refused(
         "__typename": "Mlflow",
     }
     assert found["run"] is None
+    assert "no query" in stack.send("POST", "/mlflow/graphql", ["not", "an object"]).get_json()["message"]
     for query in ("mutation M { deleteEverything }", "", "query {", "{ __schema { types { name } } }"):
         assert "no query" in stack.query(query)["message"]
 

@@ -97,7 +97,8 @@ class MlflowPagesApp:
         if request.method not in ("GET", "HEAD"):
             self.guard.check_origin(request)
         if path == "/graphql" and request.method == "POST":
-            return _json(respond_to_query(request.get_json(), self._ask))
+            body = request.get_json()
+            return _json(respond_to_query(body if isinstance(body, Mapping) else {}, self._ask))
         if request.method == "GET":
             if path in ("", "/"):
                 return self._index() if path else Response(status=308, headers={"Location": HOME})

@@ -1,7 +1,7 @@
 """Pages of training runs."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.evaluation_results import MetricEstimate
@@ -10,10 +10,14 @@ from millrace.reports import charts
 from werkzeug.wrappers import Response
 
 from millrace_cli.console.page import PageContext, link
+from millrace_cli.errors import ApiError
 from millrace_cli.output import Document
 
 #: Seconds between two readings of a run that goes on.
 REFRESH_SECONDS = 2
+#: For the run of an upload to begin: S3 sends no events in a bucket's first minutes.
+_PATIENCE = timedelta(minutes=15)
+_NOT_FOUND = 404
 _ACTIVE = ("queued", "running")
 TONES = {
     "succeeded": "good",
@@ -27,17 +31,37 @@ TONES = {
 
 
 def list_runs(context: PageContext, model: str) -> Response:
-    """Return the page of a model's runs."""
-    document = context.get("models", model, "runs", after=context.query.get("after"))
+    """Return the page of a model's runs, read again while one goes on or the query's upload has begun none."""
+    since = _read_time(context.query.get("since", ""))
+    try:
+        document = context.get("models", model, "runs", after=context.query.get("after"))
+    except ApiError as error:
+        if since is None or error.status != _NOT_FOUND:
+            raise
+        document = {"runs": [], "next": None}  # the first upload of a model makes it
+    runs = document["runs"]
+    begun = [run for run in runs if since and datetime.fromisoformat(run["requested_at"]) >= since]
+    awaits = since is not None and not begun and context.now - since < _PATIENCE
+    is_active = any(run["status"] in _ACTIVE for run in runs)
     return context.show(
         "runs.html",
         model=model,
-        runs=document["runs"],
+        runs=runs,
+        awaits=awaits,
         next_page=document["next"],
         tones=TONES,
         took=_duration,
+        refresh_seconds=REFRESH_SECONDS if awaits or is_active else None,
         actions=[("Train now", link("models", model, "actions", "train"))],
     )
+
+
+def _read_time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def show_run(context: PageContext, model: str, run_id: str) -> Response:

@@ -51,5 +51,5 @@ def receive_table(context: PageContext, request: Request) -> Response:
                 target_column=target,
             )
             return html(page, 400)
-    done = f"{name} was uploaded: a training run begins within seconds"
-    return Response(status=303, headers={"Location": link("models", model, "runs", done=done)})
+    address = link("models", model, "runs", done=f"{name} was uploaded", since=context.now.isoformat())
+    return Response(status=303, headers={"Location": address})

@@ -69,14 +69,16 @@ def predict(context: PageContext, request: Request, model: str, version: str) ->
 def _show(
     context: PageContext, model: str, version: str, request: Request | None, given: Mapping[str, str]
 ) -> Response:
-    found, card = context.gather(
-        lambda: context.get("models", model, "versions", version),
-        lambda: context.get("models", model, "versions", version, "card"),
-    )
+    # The example fills an empty form: whoever sends one has filled it.
+    calls = [lambda: context.get("models", model, "versions", version)]
+    if request is None:
+        calls.append(lambda: context.get("models", model, "versions", version, "card"))
+    found, *cards = context.gather(*calls)
+    example = cards[0]["example"] if cards else {}
     columns = [column for column in (found["schema"] or {}).get("columns", ()) if column["role"] == "feature"]
     values = {column["name"]: given.get(f"feature:{column['name']}") for column in columns}
     fields = [
-        _describe_field(column, values[column["name"]] if request else card["example"].get(column["name"]))
+        _describe_field(column, values[column["name"]] if request else example.get(column["name"]))
         for column in columns
     ]
     number, outcome, fault = found["version"], None, None
