@@ -79,6 +79,8 @@ _PATTERNS = (
     "scipy/signal/*",
     "scipy/stats/_sobol_direction_numbers.npz",
     "scipy/stats/_unuran/*",
+    # PyYAML: the binding of a library in C; files are small.
+    "yaml/_yaml*",
     # skops: model cards and a command line; only its persistence is used.
     "skops/card/*",
     "skops/cli/*",

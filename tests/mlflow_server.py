@@ -16,7 +16,15 @@ from millrace.aws.clients import clear_clients
 from moto import mock_aws
 
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, TRACKING_TABLE_NAME, create_table
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, REGION, Handler, lambda_context, load_handler
+from tests.integration.application import (
+    DATA_BUCKET,
+    MODELS_BUCKET,
+    PIPELINE_ARN,
+    REGION,
+    Handler,
+    lambda_context,
+    load_handler,
+)
 
 PREFIX = "/v1/mlflow"
 ENVIRONMENT = {
@@ -29,6 +37,7 @@ ENVIRONMENT = {
     "DATA_BUCKET": DATA_BUCKET,
     "MODELS_BUCKET": MODELS_BUCKET,
     "STACK_NAME": "millrace",
+    "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
     "POWERTOOLS_SERVICE_NAME": "serve_mlflow",
 }
 

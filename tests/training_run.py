@@ -74,6 +74,7 @@ class TrainingRun:
             PlanningRequest(model=MODEL, run_id=RUN_ID, finished_round=finished_round, trials=list(trials)),
             registry=self.registry,
             data_store=self.data_store,
+            model_store=self.model_store,
             capacity=self.capacity,
             now=NOW,
         )

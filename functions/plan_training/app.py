@@ -21,6 +21,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         request,
         registry=registry(),
         data_store=object_store(settings.data_bucket),
+        model_store=object_store(settings.models_bucket),
         capacity=TrainingCapacity(
             settings.training_memory_mb,
             settings.training_concurrency,

@@ -31,9 +31,12 @@ class CauseKind:
         return f"retraining may fix {' or '.join(sorted(self.fixed_subjects))}, not {' or '.join(sorted(subjects))}"
 
 
+#: The kind of cause that proposes a model of a user.
+LOGGED_MODEL = "logged_model"
 _KINDS = (
     CauseKind("upload", "dataset upload", is_always_followed=True),
     CauseKind("manual", "request by hand", is_always_followed=True),
+    CauseKind(LOGGED_MODEL, "model logged with MLflow", is_always_followed=True),
     CauseKind("schedule", "schedule"),
     CauseKind("drift", "drift", event="DriftDetected"),
     CauseKind("quality", "model quality", event="QualityDegraded"),
@@ -50,6 +53,8 @@ _KINDS = (
 CAUSES: Mapping[str, CauseKind] = {kind.name: kind for kind in _KINDS}
 #: The kinds that a spec may follow or leave out. Faulty data is none: a model would learn the fault.
 AUTOMATIC_CAUSES = tuple(kind.name for kind in _KINDS if not kind.is_always_followed)
+#: The kinds by which a person wants a version of the data that there is.
+REQUESTED_CAUSES = frozenset({"manual", LOGGED_MODEL})
 DEFAULT_CAUSES = tuple(name for name in AUTOMATIC_CAUSES if CAUSES[name].is_default)
 #: By the event that reports it.
 CAUSE_OF_EVENT: Mapping[str, CauseKind] = {kind.event: kind for kind in _KINDS if kind.event}

@@ -47,11 +47,52 @@ class ValidationVerdict(Contract):
     reasons: list[str] = []
 
 
+class LoggedFile(Contract):
+    """A file of a model that a user logged with MLflow: its name in the model's folder, and where to read it."""
+
+    name: str
+    size: int = Field(ge=0)
+    url: str
+
+
+class LoggedModelCheck(Contract):
+    """Input of ``check_logged_model``, which has no rights: presigned addresses of all that it reads and writes."""
+
+    files: list[LoggedFile]
+    schema_url: str
+    target_url: str  # of the wrapped model
+
+
+class CheckedModel(Contract):
+    """Output of ``check_logged_model``: the wrapped model and its parity, or the reason why it is refused.
+
+    ``sha256`` and ``size`` are those of the wrapped model, ``source_sha256`` of the ONNX file as it was logged;
+    ``columns`` those that it takes.
+    """
+
+    outcome: Literal["accepted", "refused"]
+    reason: str = ""
+    sha256: str = ""
+    source_sha256: str = ""
+    size: int = 0
+    columns: list[str] = []
+    max_difference: float = 0.0
+    rows: int = 0
+    example_rows: int = 0
+
+
 class TrialPointer(RunPointer):
-    """Pointer to a trial in a round of successive halving; input of ``train_candidate``."""
+    """Pointer to a trial in a round of successive halving; input of ``train_candidate``.
+
+    The one trial of a logged model is ``logged``: its ``check`` comes first, and the trial records what was
+    ``checked``.
+    """
 
     trial_id: str
     round: int = Field(default=1, ge=1)
+    kind: Literal["trained", "logged"] = "trained"
+    check: LoggedModelCheck | None = None
+    checked: CheckedModel | None = None
 
 
 class TrialOutcome(Contract):

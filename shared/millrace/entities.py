@@ -22,6 +22,7 @@ RunStage = Literal[
 TrialStatus = Literal["planned", "running", "succeeded", "failed", "skipped", "eliminated"]
 VersionStatus = Literal["registered", "retired"]
 #: The decision about a version as champion; pending at first.
+VersionSource = Literal["training", "mlflow"]
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 #: A release is active while it is running or paused.
 ReleaseStatus = Literal["running", "paused", "completed", "rolled_back", "aborted", "superseded", "expired"]
@@ -46,6 +47,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedModel:
+    """A model that a user logged with MLflow and proposes as a version."""
+
+    source: str  # as MLflow names it, such as ``models:/m-...``
+    prefix: str  # of its files in the bucket of models; ends with ``/``
+    version: int  # reserved for it
+    proposed_by: str
+    mlflow_run_id: str = ""
+    mlflow_model_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """The cause of a training run."""
 
@@ -56,6 +69,7 @@ class Cause:
     source: Source | None = None  # the upload, when the cause is one
     reason: str = ""  # a sentence for the ledger
     incident_id: str | None = None  # the incident that requested it; None for any other cause, and in older records
+    logged_model: LoggedModel | None = None  # the one that is proposed, when the cause is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +236,7 @@ class Run:
     reasons: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)  # for people: rows, reasons, winner, metric, version
     incident_ids: tuple[str, ...] = ()  # the incidents that requested it, of all its causes
+    logged_model: LoggedModel | None = None  # evaluated instead of models that the run would train
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +287,7 @@ class ModelVersion:
     outcome: VersionOutcome = "pending"  # assigned once, when it is registered, or approved or rejected by a person
     retired_at: datetime | None = None
     collected_at: datetime | None = None  # the time its artifacts were deleted; its documents stay
+    source: VersionSource = "training"  # ``mlflow``: a user logged the model, and Millrace evaluated it
 
 
 @dataclass(frozen=True, slots=True)

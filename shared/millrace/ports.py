@@ -112,6 +112,12 @@ class ObjectStore(Protocol):
         Returns False, having written nothing, when somebody else was faster.
         """
 
+    def sign_read(self, key: str) -> str:
+        """Return the address at which anybody may read an object for an hour."""
+
+    def sign_write(self, key: str) -> str:
+        """Return the address at which anybody may write an object for an hour."""
+
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         """Copy within the bucket."""
 

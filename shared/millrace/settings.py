@@ -110,6 +110,7 @@ class TrackingSettings(StoreSettings):
     """Settings of ``serve_mlflow``."""
 
     tracking_table: str
+    training_pipeline_arn: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,12 @@ class MemoryObjectStore:
         self.put(key, body, content_type)
         return True
 
+    def sign_read(self, key: str) -> str:
+        return f"memory://{self.bucket_name}/{key}"
+
+    def sign_write(self, key: str) -> str:
+        return f"memory://{self.bucket_name}/{key}"
+
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         found = self._find(source_key, version_id)
         versions = self._objects.setdefault(target_key, [])

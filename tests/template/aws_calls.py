@@ -96,7 +96,9 @@ def boto_calls(node: ast.AST) -> Iterator[str]:
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and CLIENTS.match(ast.unparse(part.value)) and part.attr != "get_paginator":
             yield part.attr
-        elif isinstance(part, ast.Call) and ast.unparse(part.func).endswith("._client.get_paginator"):
+        elif isinstance(part, ast.Call) and ast.unparse(part.func).endswith(
+            ("._client.get_paginator", ".generate_presigned_url")
+        ):
             assert isinstance(part.args[0], ast.Constant)
             yield str(part.args[0].value)
         elif isinstance(part, ast.Call) and ast.unparse(part.func) in {*CHANGES, *READS}:

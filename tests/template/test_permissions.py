@@ -34,6 +34,10 @@ NOT_CALLED = {
         "registry.commit": "changes of releases, beside their reading",
         "registry_store.write Update": "recording of traffic, beside its reading",
     },
+    "ServeMlflowFunction": {
+        "object_store.find_version": "versions of uploads, beside the causes of proposed models",
+        "training_pipeline.stop": "the end of models, beside the start of runs",
+    },
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }
 

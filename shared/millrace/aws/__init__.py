@@ -1,3 +1,3 @@
 """Adapters on AWS: the only place that calls it."""
 
-__all__ = ["clients", "management", "rest_api", "serving_source", "tracking"]
+__all__ = ["clients", "management", "presigned", "rest_api", "serving_source", "tracking"]

@@ -85,9 +85,15 @@ def _client(service: str) -> Any:
 
 
 @_cached_factory
+def _signing_client() -> Any:
+    """Return the client that signs addresses: by version 4, at the region's own address, which redirects nobody."""
+    return _session().client("s3", config=Config(signature_version="s3v4", s3={"addressing_style": "virtual"}))
+
+
+@_cached_factory
 def object_store(bucket_name: str) -> ObjectStore:
     """Return the bucket of that name."""
-    return S3ObjectStore(_client("s3"), bucket_name)
+    return S3ObjectStore(_client("s3"), bucket_name, _signing_client)
 
 
 @_cached_factory

@@ -1,6 +1,6 @@
 """A bucket on S3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ _OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestC
 _BEYOND = frozenset({"416", "InvalidRange"})
 _DENIED = frozenset({"403", "AccessDenied"})
 _READS = frozenset({"CopyObject", "GetObject", "HeadObject"})
+#: A signature ends with the credentials of the role at the latest.
+_SIGNED_SECONDS = 3_600
 #: Objects that one call deletes.
 _MAX_DELETED = 1_000
 
@@ -37,11 +39,16 @@ class S3ObjectStore:
     bucket_name : str
         The bucket must be versioned. The role needs ``s3:ListBucket`` on it: without, S3 returns "access denied"
         for an object that does not exist.
+    find_signer : callable or None, default=None
+        Returns the client that signs addresses; None signs with ``client``.
     """
 
-    def __init__(self, client: "S3Client", bucket_name: str) -> None:
+    def __init__(
+        self, client: "S3Client", bucket_name: str, find_signer: "Callable[[], S3Client] | None" = None
+    ) -> None:
         self._client = client
         self.bucket_name = bucket_name
+        self._find_signer = find_signer or (lambda: client)
 
     def get(self, key: str, version_id: str | None = None) -> bytes:
         """Return an object's bytes; raises ``ArtifactNotFoundError``."""
@@ -148,6 +155,18 @@ class S3ObjectStore:
                     return False
                 raise
         return True
+
+    def sign_read(self, key: str) -> str:
+        """Return the address at which anybody may read an object for an hour, by the rights of this role."""
+        return self._find_signer().generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket_name, "Key": key}, ExpiresIn=_SIGNED_SECONDS
+        )
+
+    def sign_write(self, key: str) -> str:
+        """Return the address at which anybody may write an object for an hour, by the rights of this role."""
+        return self._find_signer().generate_presigned_url(
+            "put_object", Params={"Bucket": self.bucket_name, "Key": key}, ExpiresIn=_SIGNED_SECONDS
+        )
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source.

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import orjson
 
 from millrace.api_requests import ApiRequest
-from millrace.aws.clients import event_publisher, object_store, registry, tracking_store
+from millrace.aws.clients import event_publisher, object_store, registry, tracking_store, training_pipeline
 from millrace.errors import MillraceError
 from millrace.layout import MLFLOW_ARTIFACTS
 from millrace.observability import logger, write_metrics
@@ -58,6 +58,7 @@ def _make_call(event: Mapping[str, Any]) -> TrackingCall:
         make_id=lambda: uuid.uuid4().hex,
         registry=registry,
         mirror=ModelMirror(tracking_store(), registry, root),
+        pipeline=lambda: training_pipeline(settings.training_pipeline_arn),
         publish=_publish,
     )
 

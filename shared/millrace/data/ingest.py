@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace as replace_field
 
 import millrace
+from millrace.causes import REQUESTED_CAUSES
 from millrace.contracts import ValidationVerdict
 from millrace.data.captured import CapturedRows, find_captured_rows, unusable
 from millrace.data.dataset import (
@@ -376,7 +377,7 @@ def _is_forced(run: Run, results: Sequence[IngestResult], registry: Registry) ->
     """Return whether somebody requests a new version of the same data: by an upload's metadata, or by hand."""
     if any(result.upload.metadata.get("force", "").strip().lower() == "true" for result in results):
         return True
-    return any(registry.get_cause(run.model, cause_id).cause.kind == "manual" for cause_id in run.cause_ids)
+    return any(registry.get_cause(run.model, cause_id).cause.kind in REQUESTED_CAUSES for cause_id in run.cause_ids)
 
 
 def _find_version(run: Run, fingerprint: str, registry: Registry, data_store: ObjectStore) -> int | None:

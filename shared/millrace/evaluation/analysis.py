@@ -49,7 +49,7 @@ from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import HeldOutRows
-from millrace.training.trial_record import TrialRecord
+from millrace.training.trial_record import LOGGED, TrialRecord
 
 Array = npt.NDArray[Any]
 
@@ -335,7 +335,7 @@ def _fit(winner: MeasuredWinner, validation: Array) -> results.FitDiagnosis:
 
 def _learning_curve(winner: MeasuredWinner, fit: results.FitDiagnosis) -> results.LearningCurve | None:
     spec, name = winner.spec.evaluation, winner.metric.name
-    if not spec.learning_curve:
+    if not spec.learning_curve or winner.trial.candidate == LOGGED:  # nobody here can fit it again
         return None
     trial = winner.trial
     if winner.record:

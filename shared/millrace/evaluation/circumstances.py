@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from millrace.causes import CAUSES
+from millrace.causes import CAUSES, REQUESTED_CAUSES
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import load_row_ids
 from millrace.documents import parse_timestamp
@@ -50,14 +50,16 @@ def _reasons_of_causes(run: Run, registry: Registry) -> Iterator[str]:
     causes = [registry.get_cause(run.model, cause_id).cause for cause_id in run.cause_ids]
     for cause in causes:
         kind = CAUSES[cause.kind]
-        if kind.is_finding or cause.kind == "manual":
+        if cause.logged_model:
+            yield f"{cause.logged_model.proposed_by} proposed it"
+        elif kind.is_finding or cause.kind == "manual":
             stated = f" ({cause.reason})" if cause.reason and cause.reason != "requested by hand" else ""
             yield (
                 f"the run follows a finding of monitoring: {kind.label}{stated}"
                 if kind.is_finding
                 else f"it was requested by hand{stated}"
             )
-    if run.summary.get(FORCED_SUMMARY) and all(cause.kind != "manual" for cause in causes):
+    if run.summary.get(FORCED_SUMMARY) and REQUESTED_CAUSES.isdisjoint(cause.kind for cause in causes):
         yield "a new version was requested (--force)"
 
 

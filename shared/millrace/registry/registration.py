@@ -13,6 +13,7 @@ from typing import Any
 
 from millrace.card import Artifact, describe_artifacts
 from millrace.contracts import RegisteredVersion
+from millrace.documents import to_plain
 from millrace.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.errors import (
     ArtifactIntegrityError,
@@ -87,7 +88,9 @@ class Winner:
     def decision(self) -> GateDecision:
         """The gate's decision, and the champion that it was made against."""
         compared = self.evaluation.champion.version if self.evaluation.champion else None
-        may_be_champion, run = self.evaluation.decision == "promote", self.run
+        run = self.run
+        # Nobody here knows what a user's model was trained on: the holdout may be among it. A person promotes it.
+        may_be_champion = self.evaluation.decision == "promote" and run.logged_model is None
         return GateDecision(may_be_champion, compared, self.reason, run.run_id, run.incident_ids)
 
     @property
@@ -217,6 +220,7 @@ def _write_version(
         schema_version=winner.schema.version,
         manifest_sha256="",
         created_at=now,
+        source="mlflow" if run.logged_model else "training",
     )
     artifacts = _write_artifacts(winner, version, model_store)
     manifest = Manifest.of(version, artifacts, evaluation.split, evaluation.best_version).write()
@@ -324,6 +328,7 @@ def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> L
             "manifest_sha256": version.manifest_sha256,
             "decision": winner.evaluation.decision,
             **newest,
+            **({"logged_model": to_plain(winner.run.logged_model)} if winner.run.logged_model else {}),
             **of_incidents(winner.run.incident_ids),
         },
     )

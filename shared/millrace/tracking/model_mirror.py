@@ -91,12 +91,12 @@ class MirroredModel:
     def summary(self) -> dict[str, Any]:
         """Return the registered model as MLflow's JSON, without its versions."""
         state = self.state
-        created = _milliseconds(state.created_at) or 0
+        created = milliseconds(state.created_at) or 0
         aliases = [{"alias": alias, "version": str(number)} for alias, number in sorted(state.aliases.items())]
         return {
             "name": self.name,
             "creation_timestamp": created,
-            "last_updated_timestamp": _milliseconds(state.aliases_moved_at) or created,
+            "last_updated_timestamp": milliseconds(state.aliases_moved_at) or created,
             "description": "A model of Millrace, read-only here.",
             "latest_versions": [],
             "tags": write_pairs({"millrace.model": self.name}),
@@ -143,7 +143,7 @@ class MirroredModel:
         return f"{bucket_uri(self.call.artifact_root)}/{mlflow_key(self.name, number, '')}".rstrip("/")
 
     def _describe(self, version: "ModelVersion") -> dict[str, Any]:
-        created = _milliseconds(version.created_at) or 0
+        created = milliseconds(version.created_at) or 0
         aliases = sorted(alias for alias, number in self.state.aliases.items() if number == version.version)
         facts = {
             "semantic_version": version.semantic_version,
@@ -151,12 +151,13 @@ class MirroredModel:
             "task": version.task,
             "outcome": version.outcome,
             "manifest_sha256": version.manifest_sha256,
+            "source": version.source,
         }
         return {
             "name": self.name,
             "version": str(version.version),
             "creation_timestamp": created,
-            "last_updated_timestamp": _milliseconds(version.retired_at) or created,
+            "last_updated_timestamp": milliseconds(version.retired_at) or created,
             "current_stage": "Archived" if version.status == "retired" else "None",
             "description": f"{version.semantic_version}, {version.candidate}",
             "source": self._uri(version.version),
@@ -211,7 +212,8 @@ def bucket_uri(artifact_root: str) -> str:
     return "/".join(artifact_root.split("/")[:3])
 
 
-def _milliseconds(timestamp: datetime | None) -> int | None:
+def milliseconds(timestamp: datetime | None) -> int | None:
+    """Return a timestamp in MLflow's milliseconds since 1970."""
     return None if timestamp is None else int(timestamp.timestamp() * 1_000)
 
 
@@ -280,19 +282,19 @@ class ModelMirror:
         return self._trial(run, trials[0]) if trials else None
 
     def _experiment(self, state: "ModelState") -> ExperimentRecord:
-        created = _milliseconds(state.created_at) or 0
+        created = milliseconds(state.created_at) or 0
         return ExperimentRecord(
             experiment_id=mirrored_experiment_id(state.model),
             name=state.model,
             artifact_location=f"{self._bucket}/{state.model}/runs",
             created_ms=created,
-            updated_ms=_milliseconds(state.aliases_moved_at) or created,
+            updated_ms=milliseconds(state.aliases_moved_at) or created,
             tags={"millrace.model": state.model},
             is_mirrored=True,
         )
 
     def _run(self, run: "Run", version: "ModelVersion | None") -> RunRecord:
-        ended = _milliseconds(run.finished_at)
+        ended = milliseconds(run.finished_at)
         facts = {
             "stage": run.stage,
             "cause": run.kind,
@@ -309,7 +311,7 @@ class ModelMirror:
             name=run.run_id,
             user="millrace",
             artifact_uri=f"{self._bucket}/{run.model}/runs/{run.run_id}",
-            started_ms=_milliseconds(run.requested_at) or 0,
+            started_ms=milliseconds(run.requested_at) or 0,
             ended_ms=ended,
             status=_run_status(run.status),
             tags=_tags(run.run_id, facts),
@@ -328,7 +330,7 @@ class ModelMirror:
 
     def _trial(self, run: "Run", trial: "Trial") -> RunRecord:
         run_id = trial_run_id(run.run_id, trial.trial_id)
-        started = _milliseconds(run.started_at or run.requested_at) or 0
+        started = milliseconds(run.started_at or run.requested_at) or 0
         ended = None if trial.duration_seconds is None else started + int(trial.duration_seconds * 1_000)
         params = {"candidate": trial.candidate, **{name: _text(value) for name, value in trial.parameters.items()}}
         facts = {"status": trial.status, "reason": trial.reason, "seed": str(trial.seed), "round": str(trial.round)}

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, VersionNotFoundError
 from millrace.ports import Delete, Exists, StoreChange
 from millrace.tracking.arguments import BOOLEAN, INTEGER, LIST, TEXT, required, validate_key
 from millrace.tracking.logged_models import find_logged_model
 from millrace.tracking.model_mirror import find_mirrored_model, list_mirrored_models, mirrored_only
+from millrace.tracking.model_proposals import describe_proposal, propose_version
 from millrace.tracking.model_records import (
     NO_STAGE,
     AliasEntry,
@@ -67,11 +68,15 @@ _NOWHERE = frozenset({"", "file", "mlflow-artifacts"})
 
 def _create(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     name = validate_registered_name(arguments["name"])
-    mirrored_only(call, name)
     tags = read_tags(arguments)
-    find_registered(call, name)
+    _validate_source(arguments["source"])
+    mirrored = find_mirrored_model(call, name)
+    if mirrored is None:
+        find_registered(call, name)
     version = _resolve(call, arguments)
     version.tags = tags
+    if mirrored:
+        return {"model_version": propose_version(call, mirrored, version)}
 
     def attempt() -> RegisteredModelRecord | None:
         model, revision = find_registered(call, name)
@@ -151,7 +156,10 @@ def _location(call: TrackingCall, name: str, version: int) -> str:
 def _get(call: TrackingCall, arguments: Arguments) -> Mapping[str, Any]:
     name, number = _read_version(arguments)
     if mirrored := find_mirrored_model(call, name):
-        return {"model_version": mirrored.describe_version(number)}
+        try:
+            return {"model_version": mirrored.describe_version(number)}
+        except VersionNotFoundError:
+            return {"model_version": describe_proposal(mirrored, number)}
     model = find_registered(call, name).record
     return {"model_version": describe_model_version(model, find_model_version(call, model, number).record)}
 

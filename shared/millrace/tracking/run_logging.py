@@ -103,6 +103,8 @@ def _read_model_point(metric: Any, point: tuple[str, Point]) -> LoggedPoint | No
         # Such a record could not be read again.
         if not isinstance(metric.get(member), str | None):
             raise invalid_argument(member, metric[member])
+    if bool(metric.get("dataset_name")) != bool(metric.get("dataset_digest")):
+        raise InvalidInputError("Both dataset_name and dataset_digest must be provided if one is provided")
     if not metric.get("model_id"):
         return None
     return LoggedPoint(

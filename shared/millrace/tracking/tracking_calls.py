@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from millrace.ports import ObjectStore, RegistryStore
+from millrace.errors import ForbiddenError
+from millrace.ports import ObjectStore, PipelineStarter, RegistryStore
 from millrace.tracking.arguments import Kind
 from millrace.tracking.tracking_records import ExperimentRecord, RunRecord
 
@@ -69,6 +70,11 @@ class NoMirror:
         return None
 
 
+def refuse_runs() -> PipelineStarter:
+    """Raise ``ForbiddenError``: a server without a pipeline starts no runs."""
+    raise ForbiddenError("this server starts no runs, so it takes no versions of Millrace's models")
+
+
 @dataclass(frozen=True, slots=True)
 class TrackingCall:
     """A request's actor and time, with the ports that serve it."""
@@ -82,6 +88,8 @@ class TrackingCall:
     #: Build what only some requests need, and whose import takes time.
     registry: Callable[[], "Registry"]
     mirror: Mirror = field(default_factory=NoMirror)
+    #: Build what starts runs, for models that users propose.
+    pipeline: Callable[[], PipelineStarter] = field(default=refuse_runs)
     #: Publish the events of the registry that wait.
     publish: Callable[[], None] = lambda: None
     #: Experiment and start of runs, which never change: an execution environment remembers them.

@@ -16,6 +16,7 @@ from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
+from millrace.training.logged_plan import plan_logged_model
 from millrace.training.search_plan import (
     DEFAULT_TRIALS,
     DEFAULT_TRIALS_IN_ROUNDS,
@@ -45,9 +46,17 @@ def read_manifest(model: str, run_id: str, data_store: ObjectStore) -> PreparedM
 
 
 def plan_run(
-    request: PlanningRequest, *, registry: Registry, data_store: ObjectStore, capacity: TrainingCapacity, now: datetime
+    request: PlanningRequest,
+    *,
+    registry: Registry,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+    capacity: TrainingCapacity,
+    now: datetime,
 ) -> TrainingPlan:
     """Record the trials of a run, or after a round those that continue, and return pointers; idempotent.
+
+    Nothing is searched by a run that evaluates a model which a user logged.
 
     Raises
     ------
@@ -58,6 +67,11 @@ def plan_run(
         When no trial of the last round succeeded and at least one worker died.
     """
     run = registry.get_run(request.model, request.run_id)
+    if run.logged_model:
+        spec = registry.get_spec(run.model)
+        return plan_logged_model(
+            run, run.logged_model, spec, registry=registry, data_store=data_store, model_store=model_store
+        )
     schema = load_prepared_schema(run, data_store)
     if request.finished_round:
         spec = registry.get_spec(run.model)

@@ -25,7 +25,7 @@ from millrace.contracts import TrialOutcome, TrialPointer
 from millrace.data.prepared import PreparedSplit, load_row_ids, load_split
 from millrace.documents import parse_timestamp
 from millrace.entities import Run, Trial
-from millrace.errors import ArtifactIntegrityError, MillraceError
+from millrace.errors import ArtifactIntegrityError, InvalidInputError, MillraceError
 from millrace.layout import SplitName, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.observability import logger
@@ -42,7 +42,7 @@ from millrace.training.planning import load_prepared_schema, rank_key
 from millrace.training.refit import exceeded_limit, refit_winner, without_members
 from millrace.training.search_plan import SearchPlan
 from millrace.training.search_space import BASELINE
-from millrace.training.trial_record import HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
+from millrace.training.trial_record import HELD_OUT_NAME, LOGGED, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
 _SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
 #: What the registry knows of a record.
@@ -301,7 +301,11 @@ def reproduce_trial(
         When the prepared data, or the recorded model, is not what the record names.
     TrainingFailedError, ModelExportError
         When it can no longer be fitted.
+    InvalidInputError
+        When a user logged its model, which was not trained here.
     """
+    if record.candidate == LOGGED:
+        raise InvalidInputError("a user logged this model with MLflow: it was not trained here")
     for name, body in bodies.items():
         if sha256_of(body) != record.prepared[f"{name}.npz"]:
             raise ArtifactIntegrityError(f"{name}.npz is not the prepared data that the trial was trained on")

@@ -12,6 +12,8 @@ from millrace.training.early_stopping import fixed
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
 RECORD_NAME = "trial.json"
+#: The candidate of a model that a user logged with MLflow.
+LOGGED = "mlflow"
 #: Targets and predictions of rows by models that were not fitted on them: of every fold, or the validation rows.
 HELD_OUT_NAME = "held_out.npz"
 #: Fields that a record has from its trial.

@@ -280,8 +280,9 @@ def finish_run(
             refusal = f"the model {describe_deletion(state.begun_after)}"
             _skip_waiting(model, state.begun_after, refusal, registry, now)
         waiting = registry.list_pending_causes(model)
-        # A cause whose run ended in a fault may be its reason: it shares its next run with no other.
-        together = [record for record in waiting if not record.faults] or waiting[:1]
+        # A cause whose run ended in a fault may be its reason: it shares its next run with no other. A model that a
+        # user logged is evaluated alone.
+        together = [record for record in waiting if not record.faults and not record.cause.logged_model] or waiting[:1]
         follow_up = _make_run(model, together, now) if together else None
         entry = _follow_up_entry(follow_up, run_id, now) if follow_up else None
         if not registry.release_run(model, run_id, follow_up, entry):
@@ -494,6 +495,8 @@ def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
         requested_at=max([now, *(cause.occurred_at for cause in causes)]),
         sources=sources,
         incident_ids=tuple(dict.fromkeys(cause.incident_id for cause in causes if cause.incident_id)),
+        logged_model=first.logged_model,
+        version=first.logged_model.version if first.logged_model else None,
     )
 
 

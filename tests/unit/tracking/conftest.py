@@ -10,6 +10,7 @@ from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import Mirror, NoMirror, TrackingCall
 
 from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistryStore
 
 BEGIN = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -23,6 +24,7 @@ class Server:
         self.objects = MemoryObjectStore()
         self.registry = Registry(self.store)
         self.mirror: Mirror = NoMirror()
+        self.pipeline = MemoryPipeline()
         self.requests = 0
 
     def ask(self, method: str, path: str, query: dict[str, Any], body: dict[str, Any]) -> Any:
@@ -37,6 +39,7 @@ class Server:
             make_id=lambda: f"{number:032x}",
             registry=lambda: self.registry,
             mirror=self.mirror,
+            pipeline=lambda: self.pipeline,
         )
         lists = {
             name: [str(one) for one in (value if isinstance(value, list) else [value])] for name, value in query.items()

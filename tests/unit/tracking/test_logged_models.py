@@ -41,10 +41,14 @@ class TestLoggedModels:
 
     def test_metrics_of_a_run_are_those_of_a_model_too(self, server, experiment, model):
         run = server.post("runs/create", experiment_id=experiment, start_time=1)["run"]["info"]["run_id"]
-        value = {"key": "acc", "value": 0.9, "timestamp": 1, "step": 1, "model_id": model, "dataset_name": "d"}
+        value = {"key": "acc", "value": 0.9, "timestamp": 1, "step": 1, "model_id": model}
+        value |= {"dataset_name": "d", "dataset_digest": "1"}
         for _ in range(2):
             server.post("runs/log-metric", run_id=run, **value)
         assert server.get(f"logged-models/{model}")["model"]["data"]["metrics"] == [{**value, "run_id": run}]
+        for half in ("dataset_name", "dataset_digest"):
+            with pytest.raises(InvalidInputError, match="Both dataset_name and dataset_digest"):
+                server.post("runs/log-metric", run_id=run, key="acc", value=1, timestamp=2, **{half: "d"})
 
     def test_a_batch_for_a_model_that_does_not_exist_changes_nothing(self, server, experiment, model):
         run = server.post("runs/create", experiment_id=experiment, start_time=1)["run"]["info"]["run_id"]

@@ -117,7 +117,6 @@ def test_other_aliases_are_refused_with_the_way_out(server, world, alias, words)
         ("post", "model-versions/transition-stage", {"version": "1", "stage": "Production"}),
         ("post", "model-versions/set-tag", {"version": "1", "key": "a", "value": "b"}),
         ("delete", "model-versions/delete-tag", {"version": "1", "key": "a"}),
-        ("post", "model-versions/create", {"source": "s3://elsewhere/1"}),
     ],
 )
 def test_everything_else_is_refused_with_the_way_out(server, world, method, path, arguments):

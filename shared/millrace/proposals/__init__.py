@@ -1,0 +1,3 @@
+"""Models that users logged with MLflow: the check and the wrapper after which they are served like trained ones."""
+
+__all__ = ["check"]

@@ -1,0 +1,160 @@
+"""A model that a data scientist logged, from its registration with MLflow to the endpoint, on the shipped pipeline."""
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import boto3
+import numpy as np
+import pytest
+from millrace.aws.clients import object_store, registry, registry_store, training_pipeline
+from millrace.aws.object_store import S3ObjectStore
+from millrace.tracking.model_mirror import ModelMirror
+from millrace.tracking.tracking_api import TrackingRequest, respond_to
+from millrace.tracking.tracking_calls import TrackingCall
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from tests.integration.application import MODELS_BUCKET, PIPELINE_ARN, REGION, Application
+from tests.integration.test_training_pipeline import as_csv, dying, features_of, make_rows, run_of
+from tests.logged_models import OPSET, logged_files
+
+ROOT = f"s3://{MODELS_BUCKET}/mlflow/experiments"
+FOLDER = "mlflow/experiments/1/r1/artifacts/model"
+SOURCE = f"s3://{MODELS_BUCKET}/{FOLDER}"
+
+
+@pytest.fixture
+def addresses(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and write by presigned address in moto's bucket, by the rights of the function that signed."""
+    sign_read, sign_write = S3ObjectStore.sign_read, S3ObjectStore.sign_write
+
+    def authorized(name: str, sign: Callable[[S3ObjectStore, str], str]) -> Callable[[S3ObjectStore, str], str]:
+        def signed(store: S3ObjectStore, key: str) -> str:
+            operation = SimpleNamespace(name=name, service_model=SimpleNamespace(service_name="s3"))
+            application.authorize({"Bucket": store.bucket_name, "Key": key}, operation)
+            return sign(store, key)
+
+        return signed
+
+    def place(url: str) -> dict[str, str]:
+        parts = urlsplit(url)
+        assert parts.scheme == "https"
+        assert "X-Amz-Signature" in parts.query
+        host, path = str(parts.hostname), unquote(parts.path).lstrip("/")
+        bucket, _, region = host.partition(".s3.")
+        assert region == f"{REGION}.amazonaws.com"
+        return {"Bucket": bucket, "Key": path}
+
+    def without_rights(call: Any) -> Any:
+        caller, application._caller.name = application._caller.name, None
+        try:
+            return call()
+        finally:
+            application._caller.name = caller
+
+    s3 = boto3.client("s3")
+    monkeypatch.setattr(S3ObjectStore, "sign_read", authorized("GetObject", sign_read))
+    monkeypatch.setattr(S3ObjectStore, "sign_write", authorized("PutObject", sign_write))
+    monkeypatch.setattr(
+        "millrace.aws.presigned.read_object",
+        lambda url, _: without_rights(lambda: s3.get_object(**place(url)))["Body"].read(),
+    )
+    monkeypatch.setattr(
+        "millrace.aws.presigned.write_object",
+        lambda url, body: without_rights(lambda: s3.put_object(**place(url), Body=body)),
+    )
+
+
+def fit(rows: list[dict[str, Any]]) -> Pipeline:
+    """Fit a linear model on two of the columns."""
+    encode = ColumnTransformer([("age", SimpleImputer(), [0]), ("plan", OneHotEncoder(handle_unknown="ignore"), [1])])
+    return Pipeline([("encode", encode), ("model", LogisticRegression())]).fit(
+        matrix(rows), [row["label"] for row in rows]
+    )
+
+
+def matrix(rows: list[dict[str, Any]]) -> Any:
+    return np.array([[np.nan if row["age"] == "" else float(row["age"]), row["plan"]] for row in rows], dtype=object)
+
+
+def log(pipeline: Pipeline, rows: list[dict[str, Any]]) -> None:
+    inputs = [("age", FloatTensorType([None, 1])), ("plan", StringTensorType([None, 1]))]
+    model = convert_sklearn(pipeline, initial_types=inputs, target_opset=OPSET)
+    data = [[None if row["age"] == "" else row["age"], row["plan"]] for row in rows[:5]]
+    files = logged_files(model.SerializeToString(), ["age", "plan"], {"columns": ["age", "plan"], "data": data})
+    for name, body in files.items():
+        boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/{name}", Body=body)
+
+
+def ask(method: str, path: str, **arguments: Any) -> Any:
+    call = TrackingCall(
+        store=registry_store(),
+        objects=object_store(MODELS_BUCKET),
+        artifact_root=ROOT,
+        actor="ann",
+        now=datetime.now(UTC),
+        make_id=lambda: uuid.uuid4().hex,
+        registry=registry,
+        mirror=ModelMirror(registry_store(), registry, ROOT),
+        pipeline=lambda: training_pipeline(PIPELINE_ARN),
+    )
+    query = {name: [value] for name, value in arguments.items()} if method == "GET" else {}
+    return respond_to(TrackingRequest(method, f"/api/2.0/mlflow/{path}", query, {} if query else arguments), call)
+
+
+def propose(application: Application) -> tuple[str, dict[str, Any]]:
+    """Register the logged model as a version of Millrace's; returns its run, and the version when that has ended."""
+    before = application.wait_until_quiet().keys()
+    proposed = ask("POST", "model-versions/create", name="churn", source=SOURCE)["model_version"]
+    assert proposed["status"] == "PENDING_REGISTRATION"
+    [run_id] = application.wait_until_quiet().keys() - before
+    return run_id, ask("GET", "model-versions/get", name="churn", version=proposed["version"])["model_version"]
+
+
+def test_a_logged_model_is_checked_evaluated_and_serves_its_authors_numbers_once_promoted(
+    application: Application, addresses: None
+) -> None:
+    rows = make_rows()
+    application.upload("churn", "churn.csv", as_csv(rows))
+    pipeline = fit(rows)
+    log(pipeline, rows)
+    # A model without the flavour.
+    mlmodel = boto3.client("s3").get_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/MLmodel")["Body"].read()
+    boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/MLmodel", Body=b"flavors: {}")
+    _, refused = propose(application)
+    assert refused["status"] == "FAILED_REGISTRATION"
+    assert "no onnx flavor" in refused["status_message"]
+    boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/MLmodel", Body=mlmodel)
+    # A model on which the check dies.
+    check = application.handlers["check_logged_model"]
+    application.handlers["check_logged_model"] = dying
+    _, died = propose(application)
+    assert died["status"] == "FAILED_REGISTRATION"
+    assert "its check did not finish: WorkerDiedError" in died["status_message"]
+    application.handlers["check_logged_model"] = check
+
+    run_id, found = propose(application)
+
+    run = run_of(application, "churn", run_id)
+    assert run["run"]["status"] == "succeeded", run["run"]["reasons"]
+    assert [(one["candidate"], one["status"]) for one in run["trials"]] == [("mlflow", "succeeded")]
+    assert application.denied == []
+    assert (found["status"], found["version"], found["aliases"]) == ("READY", "4", ["challenger"])
+    assert registry().get_state("churn").aliases == {"champion": 1, "challenger": 4}
+
+    ask("POST", "registered-models/alias", name="churn", alias="champion", version="4")
+
+    status, served = application.predict("churn", {"dataframe_records": [features_of(row) for row in rows]})
+    assert status == 200, served
+    assert served["model_version"] == 4
+    expected = pipeline.predict_proba(matrix(rows))[:, 1]
+    np.testing.assert_allclose([one["probabilities"]["1"] for one in served["predictions"]], expected, atol=1e-5)
