@@ -67,7 +67,8 @@ def respond_fast(
             loaded = release.candidates[assignment.version]
             if loaded.version not in release.read_alike:
                 raise IrregularRowError
-    row = loaded.built(RegularRowReader).read(contents.record)
+            reader = loaded.built(RegularRowReader)
+    row = reader.read(contents.record)
     level = query.get("interval", contents.options.get("interval", ABSENT))
     bounds = None if level is ABSENT else find_bounds(loaded, read_level(level))
     scored = score_row(loaded, row.inputs, row.warnings, None if bounds is None else bounds.fields)

@@ -128,7 +128,7 @@ def score_row(
         scores = Scores((), [], [], [], values, warnings, **further)
         return ScoredRow(scores, output)
     (chances,) = values
-    if not all(map(isfinite, chances)):
+    if not isfinite(sum(chances)):
         raise ValueError("not finite")
     winner = decided = chances.index(max(chances))
     threshold, names = loaded.threshold, loaded.labels

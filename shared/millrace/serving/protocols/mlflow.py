@@ -109,6 +109,13 @@ def _predictions(scores: "Scores") -> Any:
 
 
 def _prediction_objects(scores: "Scores") -> list[dict[str, Any]]:
+    if len(scores.classes) == 2 and None not in scores.probabilities:  # noqa: PLR2004 - the quick way for most models
+        first, second = scores.classes
+        rows: Any = zip(scores.labels, scores.probabilities, scores.decisions, strict=True)
+        return [
+            {"label": label, "probabilities": {first: one, second: other}, "decision": decision}
+            for label, (one, other), decision in rows
+        ]
     by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
     return [
         {"label": label, "probabilities": probabilities, "decision": decision}
