@@ -48,8 +48,8 @@ class AwsModelSource:
 
     def forget(self) -> None:
         """Close connections and forget credentials: a snapshot must hold neither, and the next read gets new ones."""
-        self._dynamodb.close()
-        self._s3.close()
+        for client in (self._dynamodb, self._s3):
+            client.close()
         self._credentials.forget()
 
     def read_alias(self, model: str, alias: str) -> AliasPointer:
