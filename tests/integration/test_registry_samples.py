@@ -1,6 +1,7 @@
 """Items and documents of commit f0571cb are read, and items are written as they were then."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,22 +91,23 @@ def test_items_are_written_as_before(table):
     assert written[RUNS_TABLE_NAME].keys() == of_runs | {"SCHEMA", "MODEL#churn"}
     assert written[TABLE_NAME].keys() == (stored.keys() - of_runs) | {"CHAIN"}
     # A spec of a later release may have further fields; causes have their refusal and faults as fields now, entries of
-    # the ledger are in a chain, and the number of the schema is an item of its own. Causes and runs name incidents, and
-    # trials whether their probabilities may be calibrated, and the trials of which they are the refit.
+    # the ledger are in a chain, and the number of the schema is an item of its own. Causes and runs name incidents and
+    # logged models, versions where they come from, and trials whether their probabilities may be calibrated, and the trials of which they are the refit.
     changed = {
         "SPEC": {"document"},
         "CAUSE": {"refusal", "faults"},
-        "RUN": {"incident_ids"},
+        "RUN": {"incident_ids", "logged_model"},
         "TRIAL": {"calibrate", "refit_of"},
         "LEDGER": {"sequence", "previous", "sha256"},
         "STATE": {"schema_version", "last_run_id"},
+        "VERSION": {"source"},
         "PENDING": {"pk"},
     }
     for sort, before in stored.items():
         item = written[RUNS_TABLE_NAME if sort in of_runs else TABLE_NAME][sort]
         ignored = changed.get(sort.partition("#")[0], set())
         if "cause" in item:
-            item["cause"]["S"] = item["cause"]["S"].replace(',"incident_id":null', "")
+            item["cause"]["S"] = re.sub(',"(incident_id|logged_model)":null', "", item["cause"]["S"])
         assert {name: value for name, value in item.items() if name not in ignored} == {
             name: value for name, value in before.items() if name not in ignored
         }

@@ -18,7 +18,7 @@ FILES |= {("s3", "serving_source.py"), ("dynamodb", "serving_source.py")}
 #: Members begin with a capital letter, those of Step Functions with a small one.
 MEMBER = re.compile(r"[A-Z][A-Za-z0-9]+\Z")
 #: boto3's own, of transfers and paginators; keys of what is returned; and values of attributes.
-NOT_SENT = {"ExtraArgs", "PaginationConfig", "MaxItems", "PageSize"}
+NOT_SENT = {"ExtraArgs", "PaginationConfig", "MaxItems", "PageSize", "Params", "ExpiresIn"}
 METHODS = {
     "download_file": "GetObject",
     "upload_fileobj": "CreateMultipartUpload",
