@@ -90,6 +90,7 @@ class Tour:
         for field in self.page.query_selector_all("form textarea"):
             field.fill("from the tour")
         self.page.click("form button.first")
+        self.page.wait_for_load_state()
         said = self.page.query_selector("[role=status]")
         return {"url": self.page.url.removeprefix(self.base), "notice": said.inner_text() if said else ""}
 
