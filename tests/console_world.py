@@ -35,6 +35,22 @@ HOST = "127.0.0.1:8765"
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
+#: As the API compares two datasets.
+DIFFERENCE = {
+    "before": "cd" * 32,
+    "after": "ab" * 32,
+    "schema": {"kind": "compatible", "details": ["the column 'city' (category) is new, as feature"]},
+    "volume": {"rows": [1200, 900], "columns": [3, 4], "quarantined_rows": [7, 0], "row_ratio": 0.75},
+    "target": {"name": "churned", "shares": [{"value": "yes", "before": 0.2, "after": 0.3}]},
+    "columns": [
+        {"name": "age", "type": "integer", "psi": 0.31, "verdict": "large", "missing_share": [0.0, 0.1]}
+        | {"mean": [41.0, 52.0], "shares": []},
+        {"name": "<b>plan", "type": "category", "psi": None, "verdict": "unknown", "missing_share": [0.0, 0.0]}
+        | {"mean": None, "shares": [{"value": "pro", "before": 0.25, "after": 0.5}]},
+    ],
+}
+
+
 class ConsoleWorld(ReleaseWorld):
     """Versions 1, the champion, 2 and 3, with a report, traffic, cards and a run; ``answers`` override the API's."""
 

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from millrace.batch.job_records import change_job, claim_job
+from millrace.entities import BatchRecord
 from millrace.registry.ledger import AuditContext
 from millrace.releases.control import start_release
 from millrace_cli.console import action_pages
 from werkzeug.serving import make_server
 
-from tests.console_world import ConsoleWorld
-from tests.registry_builders import MODEL, make_cause, make_entry, make_run
+from tests.console_world import DIFFERENCE, ConsoleWorld
+from tests.registry_builders import MODEL, make_cause, make_dataset, make_entry, make_run
 from tests.release_world import CANARY, ReleaseWorld
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = PROJECT / ".millrace" / "tools" / "browser" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "scripts" / "tour_console.py"
-DATASET = "ab" * 32
+DATASET, OTHER = "ab" * 32, "cd" * 32
 LONG = "m-" + "x" * 58
 FIRST_RUN = ReleaseWorld().first_run_id
 PAGES = {
@@ -38,11 +40,13 @@ PAGES = {
     "comparison": f"/models/{MODEL}/compare?left=1&right=2",
     "datasets": f"/models/{MODEL}/data",
     "dataset": f"/models/{MODEL}/data/{DATASET}",
+    "difference": f"/models/{MODEL}/data/{DATASET}?other={OTHER}",
     "monitoring": f"/models/{MODEL}/monitoring",
     "protocol": f"/models/{MODEL}/incidents/1032fa24",
     "releases": f"/models/{MODEL}/releases",
     "release": f"/models/{MODEL}/releases/active",
     "batches": f"/models/{MODEL}/batches",
+    "batch": f"/models/{MODEL}/batches/b-1",
     "ledger": f"/models/{MODEL}/ledger",
     "maturity": f"/models/{MODEL}/maturity",
     "action": f"/models/{MODEL}/actions/promote?version=3",
@@ -92,6 +96,11 @@ def world() -> ConsoleWorld:
     world.answers[f"/models/{MODEL}/versions/1/invocations"] = {
         "predictions": [{"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}]
     }
+    job = BatchRecord(MODEL, "b-1", "cause", "upload", "score/churn/<b>a.csv", 1, "scored/churn/b-1/", world.now, "ann")
+    claim_job(job, world.registry.store)
+    change_job(job, world.registry.store, status="scoring", started_at=world.now, parts=4)
+    world.registry.put_dataset(make_dataset(OTHER))
+    world.answers[f"/models/{MODEL}/datasets/{OTHER}/diff/{DATASET}"] = DIFFERENCE
     for model in [LONG, *(f"model-{number:03d}" for number in range(298))]:
         cause = make_cause("a.csv", model)
         world.registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id, model))

@@ -92,7 +92,8 @@ def test_items_are_written_as_before(table):
     assert written[TABLE_NAME].keys() == (stored.keys() - of_runs) | {"CHAIN"}
     # A spec of a later release may have further fields; causes have their refusal and faults as fields now, entries of
     # the ledger are in a chain, and the number of the schema is an item of its own. Causes and runs name incidents and
-    # logged models, versions where they come from, and trials whether their probabilities may be calibrated, and the trials of which they are the refit.
+    # logged models, versions where they come from, trials whether their probabilities may be calibrated, and of which
+    # trials they are the refit.
     changed = {
         "SPEC": {"document"},
         "CAUSE": {"refusal", "faults"},

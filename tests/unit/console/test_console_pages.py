@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from millrace_cli.console import app as console_app
 from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard
 
-from tests.console_world import ConsoleWorld
+from tests.console_world import DIFFERENCE, ConsoleWorld
 from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
@@ -140,6 +140,23 @@ def test_the_empty_stack_says_how_to_start(monkeypatch):
     world = ConsoleWorld()
     world.answers |= {"/overview": {"models": [], "next": None}, "/cost": {"models": [], "next": None}}
     assert "Upload a table" in world.get("/").text
+
+
+def test_two_datasets_are_compared_by_schema_volume_target_and_column():
+    world = ConsoleWorld()
+    world.answers[f"/models/{MODEL}/datasets/{'cd' * 32}/diff/{DATASET}"] = DIFFERENCE
+    page = world.get(f"/models/{MODEL}/data/{DATASET}?other={'cd' * 32}").text
+    for expected in (
+        "compatible change",
+        "the column &#39;city&#39; (category) is new",
+        "1,200 to 900",
+        "Target churned",
+        "30 %",
+        "0.31",
+        "pro: 25 % to 50 %",
+        "&lt;b&gt;plan",
+    ):
+        assert expected in page, expected
 
 
 def test_a_model_page_has_its_champions_its_incidents_and_the_reasons(world):
