@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = PROJECT / ".millrace" / "tools" / "browser" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "scripts" / "tour_console.py"
 DATASET, OTHER = "ab" * 32, "cd" * 32
+JOB = "b-20260503T141500-bcdf5f8494e5"
 LONG = "m-" + "x" * 58
 FIRST_RUN = ReleaseWorld().first_run_id
 PAGES = {
@@ -46,7 +47,7 @@ PAGES = {
     "releases": f"/models/{MODEL}/releases",
     "release": f"/models/{MODEL}/releases/active",
     "batches": f"/models/{MODEL}/batches",
-    "batch": f"/models/{MODEL}/batches/b-1",
+    "batch": f"/models/{MODEL}/batches/{JOB}",
     "ledger": f"/models/{MODEL}/ledger",
     "maturity": f"/models/{MODEL}/maturity",
     "action": f"/models/{MODEL}/actions/promote?version=3",
@@ -96,7 +97,7 @@ def world() -> ConsoleWorld:
     world.answers[f"/models/{MODEL}/versions/1/invocations"] = {
         "predictions": [{"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}]
     }
-    job = BatchRecord(MODEL, "b-1", "cause", "upload", "score/churn/<b>a.csv", 1, "scored/churn/b-1/", world.now, "ann")
+    job = BatchRecord(MODEL, JOB, "cause", "upload", "score/churn/<b>a.csv", 1, "scored/churn/b-1/", world.now, "ann")
     claim_job(job, world.registry.store)
     change_job(job, world.registry.store, status="scoring", started_at=world.now, parts=4)
     world.registry.put_dataset(make_dataset(OTHER))
