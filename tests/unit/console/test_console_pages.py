@@ -7,7 +7,7 @@ import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.errors import MillraceError
 from millrace_cli.console import app as console_app
-from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard
+from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard, describe_outcome
 
 from tests.console_world import DIFFERENCE, ConsoleWorld
 from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
@@ -157,6 +157,26 @@ def test_two_datasets_are_compared_by_schema_volume_target_and_column():
         "&lt;b&gt;plan",
     ):
         assert expected in page, expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reasons", "expected"),
+    [
+        (
+            "kept as challenger: a release begins; it is as good; it is new",
+            ["it is as good", "it is new"],
+            "kept as challenger: a release begins",
+        ),
+        ("promoted: it is better", ["it is better"], "promoted"),
+        (None, ["the file is empty"], "rejected"),
+        ("the file is empty", ["the file is empty"], "rejected"),
+        (None, [], "rejected"),
+        (None, [""], "rejected"),
+    ],
+)
+def test_a_runs_outcome_does_not_repeat_its_reasons(outcome, reasons, expected):
+    run = {"summary": {"outcome": outcome} if outcome else {}, "status": "rejected", "reasons": reasons}
+    assert describe_outcome(run) == expected
 
 
 def test_a_model_page_has_its_champions_its_incidents_and_the_reasons(world):

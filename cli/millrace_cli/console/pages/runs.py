@@ -76,6 +76,7 @@ def show_run(context: PageContext, model: str, run_id: str) -> Response:
         run=run,
         tone=TONES.get(run["status"], "plain"),
         is_active=is_active,
+        outcome=describe_outcome(run),
         steps=describe_steps(run, evaluation, context.now),
         trials=describe_leaderboard(document["trials"], evaluation, metric),
         tones=TONES,
@@ -97,6 +98,14 @@ def _actions(model: str, run: Document) -> list[tuple[str, str]]:
         ("Approve", link("models", model, "actions", "approve", run=run["run_id"])),
         ("Reject", link("models", model, "actions", "reject", run=run["run_id"])),
     ]
+
+
+def describe_outcome(run: Document) -> str:
+    """Return what became of a run, without the reasons, which the page lists below it."""
+    outcome: str = run["summary"].get("outcome") or run["status"]
+    first = next(filter(None, run["reasons"]), None)
+    before = outcome.partition(first)[0] if first else outcome
+    return before.rstrip("; :") or str(run["status"])
 
 
 def describe_steps(run: Document, evaluation: Document, now: datetime) -> list[dict[str, Any]]:
