@@ -101,7 +101,7 @@ def _actions(model: str, run: Document) -> list[tuple[str, str]]:
 
 
 def describe_outcome(run: Document) -> str:
-    """Return what became of a run, without the reasons, which the page lists below it."""
+    """Return the outcome of a run, without the reasons, which the page lists below it."""
     outcome: str = run["summary"].get("outcome") or run["status"]
     first = next(filter(None, run["reasons"]), None)
     before = outcome.partition(first)[0] if first else outcome
