@@ -203,11 +203,14 @@ def _describe_result(result: dict[str, Any]) -> Text:
     said = "was so already" if outcome == "already" else outcome
     share = format_share(release["weight"])
     served = f"version {release['candidate']} at {share}, the rest by version {release['baseline']}"
-    ended = f"{release['status']}: {release['decision']}"
     served += f"; {release['decision']}" if outcome == "started" else ""
-    is_active = release["status"] in ACTIVE
     name = f"{release['model']}: release {release['release_id']} "
-    return Text.assemble(name, (said, "bold"), f"; {served if is_active else ended}")
+    if release["status"] in ACTIVE:
+        return Text.assemble(name, (said, "bold"), f"; {served}")
+    # The decision of an abort begins with that word itself.
+    ended = release["decision"].removeprefix(f"{release['status']}: ")
+    stated = "" if said == release["status"] else f"; {release['status']}"
+    return Text.assemble(name, (said, "bold"), f"{stated}: {ended}")
 
 
 def _describe_releases(document: dict[str, Any]) -> RenderableType:

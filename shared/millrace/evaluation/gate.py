@@ -327,7 +327,7 @@ def _check_reason(champion: ChampionComparison, evidence: GateEvidence, spec: Ga
     """Check that there is a reason to replace a champion with a model that is as good."""
     reasons = [*champion.reasons, *_missed_floors(champion, evidence, spec)]
     as_good = f"the model is as good as version {champion.version}"
-    explanation = f"{as_good}, and replaces it because {'; and '.join(reasons)}"
+    explanation = f"{as_good}, and may replace it because {'; and '.join(reasons)}"
     if not reasons:
         explanation = (
             f"{as_good}, which stays because nothing speaks for a change: no data that is {spec.refresh_days:g} days "

@@ -112,7 +112,7 @@ def test_every_reason_stands_in_the_gates_decision():
     result = decide(replace(EVIDENCE, champion=champion), GateSpec())
     assert result.decision == "promote"
     assert result.reasons[-1].endswith(
-        "replaces it because its data is 40 days newer than version 3 (gate.refresh_days is 30); and the schema is "
+        "may replace it because its data is 40 days newer than version 3 (gate.refresh_days is 30); and the schema is "
         "version 2, and version 3's is version 1"
     )
     (check,) = [check for check in result.checks if check.name == "reason"]

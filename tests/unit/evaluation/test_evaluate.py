@@ -153,9 +153,9 @@ def test_missed_floor_and_size_limit_reject_and_both_are_named():
     [
         ("upload", "keep", "which stays because nothing speaks for a change"),
         ("schedule", "keep", "which stays because nothing speaks for a change"),
-        ("drift", "promote", "replaces it because the run follows a finding of monitoring: drift"),
-        ("quality", "promote", "replaces it because the run follows a finding of monitoring: model quality"),
-        ("manual", "promote", "replaces it because it was requested by hand"),
+        ("drift", "promote", "may replace it because the run follows a finding of monitoring: drift"),
+        ("quality", "promote", "may replace it because the run follows a finding of monitoring: model quality"),
+        ("manual", "promote", "may replace it because it was requested by hand"),
     ],
 )
 def test_equal_challenger_replaces_the_champion_for_a_reason_only(cause, decision, reason):
