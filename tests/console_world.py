@@ -19,7 +19,7 @@ from millrace.management.calls import Call
 from millrace.ports import Update
 from millrace_cli.api import ApiClient
 from millrace_cli.console.app import ConsoleApp
-from millrace_cli.console.guard import COOKIE, Guard
+from millrace_cli.console.guard import Guard
 from werkzeug.test import Client
 
 from tests.fakes.memory_events import MemoryEvents
@@ -102,11 +102,11 @@ class ConsoleWorld(ReleaseWorld):
         """Open a session, as the address does that the command prints."""
         response = self.get(self.guard.make_address().removeprefix(f"http://{HOST}"))
         assert response.status_code == 303
-        assert self.browser.get_cookie(COOKIE, domain="127.0.0.1") is not None
+        assert self.browser.get_cookie(self.guard.cookie, domain="127.0.0.1") is not None
 
     def close(self) -> None:
         """Forget the session."""
-        self.browser.delete_cookie(COOKIE, domain="127.0.0.1")
+        self.browser.delete_cookie(self.guard.cookie, domain="127.0.0.1")
 
     def document(self, path: str) -> Any:
         """Return a document of the API."""

@@ -10,6 +10,7 @@ import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
 
 from millrace_cli.errors import ApiError, CliError, RefusedError
 from millrace_cli.target import Target
@@ -21,6 +22,7 @@ _PATH = re.compile(r"(/|(/[A-Za-z0-9_-][A-Za-z0-9_.:-]*)+)\Z")
 _FIRST_PAUSE_SECONDS = 0.3
 _NOT_FOUND = re.compile(r"the model '([\w-]+)' has no (version|dataset|run) ")
 _TRANSIENT = frozenset({429, 502, 503, 504})
+_LOG_IN = "log in again, such as by: aws sso login; or name another --profile"
 
 
 class SignedRequests(httpx.Auth):
@@ -41,12 +43,16 @@ class SignedRequests(httpx.Auth):
         self._region = region
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign a request."""
+        """Sign a request; raises ``CliError`` when the credentials have expired or cannot be read."""
         # The signature's canonical form of a blank is %20; httpx writes +, and a plus sign as %2B.
         request.url = request.url.copy_with(query=request.url.query.replace(b"+", b"%20") or None)
         headers = {name: request.headers[name] for name in ("host", "content-type") if name in request.headers}
         aws_request = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
-        SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(aws_request)
+        try:
+            credentials = self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise CliError(f"the AWS credentials cannot be used: {error}", _LOG_IN) from error
+        SigV4Auth(credentials, "execute-api", self._region).add_auth(aws_request)
         for name, value in aws_request.headers.items():
             request.headers[name] = value
         yield request
@@ -125,35 +131,45 @@ class ApiClient:
     def pass_on(self, method: str, address: str, body: bytes) -> tuple[int, bytes]:
         """Send a request as it is, with its query, and return status and body, whatever they are.
 
+        Reads are repeated after transient errors.
+
         Raises
         ------
+        RefusedError
+            When the address is too long or has what no address has.
         CliError
             When the API does not respond.
         """
         headers = {"Content-Type": "application/json"} if body else {}
+        attempts = _ATTEMPTS if method == "GET" else 1
         try:
-            response = self._client.request(method, address, content=body, headers=headers)
-        except httpx.TransportError as error:
-            raise CliError(f"the API did not respond: {error}", "check the stack: millrace local status") from error
+            response = self._send(method, address, attempts, content=body, headers=headers)
+        except httpx.InvalidURL as error:
+            raise RefusedError(f"this is no address of the API: {error}") from error
         return response.status_code, response.content
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         if not _PATH.match(path):
             raise RefusedError(f"{path} is no path of the API", "check the names and ids in the command")
+        response = self._send(method, path, _ATTEMPTS, **arguments)
+        if not response.is_success:
+            raise _api_error(response)
+        return _document(response)
+
+    def _send(self, method: str, address: str, attempts: int, **arguments: Any) -> httpx.Response:
+        """Return the first response that is no transient error, or the last attempt's."""
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             try:
-                response = self._client.request(method, path, **arguments)
+                response = self._client.request(method, address, **arguments)
             except httpx.TransportError as error:
-                if attempt == _ATTEMPTS:
+                if attempt == attempts:
                     raise CliError(
                         f"the API did not respond: {error}", "check the stack: millrace local status"
                     ) from error
             else:
-                if response.is_success:
-                    return _document(response)
-                if response.status_code not in _TRANSIENT or attempt == _ATTEMPTS:
-                    raise _api_error(response)
+                if response.status_code not in _TRANSIENT or attempt == attempts:
+                    return response
             self._sleep(pause)
             pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -203,7 +219,8 @@ def _api_error(response: httpx.Response) -> ApiError:
     lines = [f"  {field}: {problem}" for field, problem in fields if len(fields) > 1 or problem not in message]
     hint = _list_command(message)
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        hint = "grant the caller execute-api:Invoke on this API, or name another --profile"
+        is_expired = "token" in message and "expired" in message
+        hint = _LOG_IN if is_expired else "grant the caller execute-api:Invoke on this API, or name another --profile"
     return ApiError(
         "\n".join([message, *lines]),
         status=response.status_code,

@@ -1,5 +1,6 @@
 """Deployed stacks that commands use: the local one, or one in an AWS account."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,9 @@ class Target:
     outputs: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     authority: str | None = None
+    #: Clients by service, made once: threads may share a client, and not the session that makes it.
+    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
     def is_local(self) -> bool:
@@ -86,7 +90,13 @@ class Target:
         return local_api_url(self.output(output), self.endpoint) if self.endpoint else self.output(output)
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client for this stack's account and region."""
+        """Return the boto3 client for this stack's account and region, for any thread."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._make_client(service)
+            return self._clients[service]
+
+    def _make_client(self, service: str) -> Any:
         if self.endpoint is None:
             return self.session.client(service)
         return self.session.client(
@@ -180,14 +190,18 @@ def read_object(target: Target, bucket: str, key: str) -> bytes:
     try:
         body: bytes = target.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
-        details = error.response["Error"]
-        message = f"cannot read s3://{bucket}/{key}: {details.get('Message', details['Code'])}"
-        if details["Code"] in ("NoSuchKey", "404", "AccessDenied"):
-            raise MissingObjectError(
-                message, "it may have expired (prepared data: 30 days), or the caller may need s3:GetObject"
-            ) from error
-        raise CliError(message) from error
+        raise read_fault(error, bucket, key) from error
     return body
+
+
+def read_fault(error: ClientError, bucket: str, key: str) -> CliError:
+    """Return the error for an object that S3 did not return."""
+    details = error.response["Error"]
+    message = f"cannot read s3://{bucket}/{key}: {details.get('Message', details['Code'])}"
+    if details["Code"] in ("NoSuchKey", "404", "AccessDenied"):
+        hint = "it may have expired (prepared data: 30 days), or the caller may need s3:GetObject"
+        return MissingObjectError(message, hint)
+    return CliError(message)
 
 
 def _with_outputs(target: Target) -> Target:

@@ -55,9 +55,9 @@ class Situation:
 
     @property
     def former(self) -> str | None:
-        """The version to roll back to: the named one, else the last champion before this one."""
-        earlier = (move["to_version"] for move in self.overview["moves"] if move["to_version"] != self.champion)
-        return self.given.get("to") or next(map(str, earlier), None)
+        """The version to roll back to: the named one, else the one that the API would choose."""
+        to = self.given.get("to") or self.overview["rollback_to"]
+        return str(to) if to else None
 
     @property
     def release(self) -> Document | None:
@@ -87,9 +87,9 @@ class ConsoleAction:
     sends : mapping, optional
         Members of the request's body.
     numbers : sequence of str, default=()
-        Parameters that the body has as whole numbers, where they are given.
+        Further parameters that the body has as whole numbers, where they are given.
     fields : sequence of (str, str), default=()
-        Parameters that the page has fields for: name and label.
+        Parameters that the page has fields for, whole numbers: name and label.
     expects_champion : bool, default=False
         The API refuses the change when another version than the one that the page showed is the champion.
     has_reason : bool, default=True
@@ -108,7 +108,8 @@ class ConsoleAction:
 
     def body(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Return the body of the request; raises ``ValueError`` when a number is none."""
-        body = {**self.sends, **{name: int(given[name]) for name in self.numbers if given.get(name)}}
+        numbers = (*dict(self.fields), *self.numbers)
+        body = {**self.sends, **{name: int(given[name]) for name in numbers if given.get(name)}}
         if self.expects_champion:
             body["expected_champion"] = int(given["seen"]) if given.get("seen") else None
         if self.has_reason:
@@ -139,7 +140,6 @@ ACTIONS: Mapping[str, ConsoleAction] = {
             "The change is refused if another version is the champion by then.",
         ),
         lambda at: f"millrace promote {at.model} {at.version} --reason TEXT",
-        numbers=("version",),
         fields=_VERSION,
         expects_champion=True,
     ),
@@ -164,7 +164,6 @@ ACTIONS: Mapping[str, ConsoleAction] = {
             "This cannot be undone. Its documents and its place in the ledger stay.",
         ),
         lambda at: f"millrace retire {at.model} {at.version} --reason TEXT",
-        numbers=("version",),
         fields=_VERSION,
     ),
     "release": ConsoleAction(
@@ -176,7 +175,6 @@ ACTIONS: Mapping[str, ConsoleAction] = {
             "Its guards compare both versions and roll it back on evidence.",
         ),
         lambda at: f"millrace release start {at.model} {at.version} --reason TEXT",
-        numbers=("version",),
         fields=_VERSION,
     ),
     "pause-release": ConsoleAction(
@@ -268,8 +266,11 @@ def take_action(context: PageContext, request: Request, model: str, action: str)
         fault = "a reason is needed: the ledger records it"
     else:
         try:
+            body = found.body(given)
+            if found.expects_champion and not given.get("seen"):
+                _ensure_no_champion(context, model)
             path = found.path.format(run=given.get("run") or "-", job=given.get("job") or "-")
-            context.api.post(f"/models/{model}/{path}", found.body(given))
+            context.api.post(f"/models/{model}/{path}", body)
         except ValueError:
             fault = "the version has to be a whole number"
         except ApiError as error:
@@ -280,10 +281,21 @@ def take_action(context: PageContext, request: Request, model: str, action: str)
     return html(_write(context, action, at, fault), status)
 
 
+def _ensure_no_champion(context: PageContext, model: str) -> None:
+    """Raise ``ApiError`` when a version serves now: the API itself cannot expect that none does."""
+    champion = Situation(model, context.get("models", model, "overview")).champion
+    if champion is not None:
+        fault = f"version {champion} serves now, and the page showed that none does"
+        raise ApiError(fault, status=409, error_code="CONFLICT")
+
+
 def _write(context: PageContext, action: str, at: Situation, fault: str) -> str:
     found = _find(action)
     shown = [name for name, _ in found.fields]
-    kept = [(name, at.given[name]) for name in _KEPT if name in at.given and name not in shown]
+    known = dict(at.given)
+    if "to" in found.numbers and at.former:
+        known["to"] = at.former  # the version that the page names, and no other
+    kept = [(name, known[name]) for name in _KEPT if name in known and name not in shown]
     return context.write(
         "action.html",
         model=at.model,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.wrappers import Request, Response
 
-COOKIE = "millrace-console"
 #: Name of the field of a form, and of the parameter in the address that the command prints.
 TOKEN = "token"  # noqa: S105  # the name of a parameter, not its value
 _BYTES = 32
@@ -55,6 +54,11 @@ class Guard:
     _unused: str | None = field(default_factory=_secret)
 
     @property
+    def cookie(self) -> str:
+        """Name of the session's cookie: browsers send cookies to every port, and another console has its own."""
+        return f"millrace-console-{self.port}"
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Names under which the console serves."""
         return f"127.0.0.1:{self.port}", f"localhost:{self.port}"
@@ -76,7 +80,7 @@ class Guard:
             return None
         self._unused = None
         response = Response(status=303, headers={"Location": self.home})
-        response.set_cookie(COOKIE, self._session, httponly=True, samesite="Strict", path="/")
+        response.set_cookie(self.cookie, self._session, httponly=True, samesite="Strict", path="/")
         return response
 
     def check(self, request: Request) -> None:
@@ -95,7 +99,7 @@ class Guard:
 
     def check_session(self, request: Request) -> None:
         """Raise ``Forbidden`` for a request without the session's cookie."""
-        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._session.encode()):
+        if not hmac.compare_digest(request.cookies.get(self.cookie, "").encode(), self._session.encode()):
             raise Forbidden("open the address that `millrace ui` printed")
 
     def check_origin(self, request: Request) -> None:

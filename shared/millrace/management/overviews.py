@@ -16,7 +16,8 @@ from millrace.monitoring.job_series import load_job_report
 from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.queries import PageRequest, describe_alias_moves, list_models, list_runs, list_versions
+from millrace.registry.promotion import find_rollback_target
+from millrace.registry.queries import PageRequest, list_models, list_runs, list_versions
 from millrace.registry.store import Registry
 from millrace.releases.control import describe_releases
 
@@ -29,16 +30,27 @@ _RUNS, _VERSIONS, _ENTRIES = 10, 20, 100
 def describe_overview(registry: Registry, request: PageRequest, now: datetime) -> dict[str, Any]:
     """Return ``models`` by name, each with its last run, its ``requests`` and ``errors`` of seven days, and its health.
 
-    The days are those of UTC, the last of them today. ``open_incidents`` is null before the first monitoring run, and
-    of runs of earlier releases.
+    The days are those of UTC, the last of them today. ``champion_since`` is the time at which the champion became it.
+    ``open_incidents`` is null before the first monitoring run, and of runs of earlier releases.
     """
     page = list_models(registry, request)
     activities = {one.model: one for one in list_activity(registry.store)}
     models = [
-        one | _describe_traffic(one["model"], registry, now) | _describe_health(activities.get(one["model"]))
+        one
+        | {"champion_since": _find_begin(one, registry)}
+        | _describe_traffic(one["model"], registry, now)
+        | _describe_health(activities.get(one["model"]))
         for one in page["models"]
     ]
     return {"models": models, "next": page["next"]}
+
+
+def _find_begin(described: Mapping[str, Any], registry: Registry) -> str | None:
+    """Return the time at which a model's champion became it; None without a champion."""
+    if CHAMPION not in described["aliases"]:
+        return None
+    moves = registry.list_alias_moves(described["model"], CHAMPION, limit=1)
+    return to_plain(moves[0].occurred_at) if moves else None
 
 
 def _describe_traffic(model: str, registry: Registry, now: datetime) -> Mapping[str, list[int]]:
@@ -65,16 +77,17 @@ def _describe_health(activity: ModelActivity | None) -> Mapping[str, Any]:
 def describe_model(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> dict[str, Any]:
     """Return what a page about one model shows: state, versions, champions, releases, runs, ledger, report, traffic.
 
-    Raises ``ModelNotFoundError``.
+    ``rollback_to`` is the version that a rollback goes back to. Raises ``ModelNotFoundError``.
     """
-    state = registry.get_state(model)
+    state, moves = registry.get_state(model), registry.list_alias_moves(model, CHAMPION)
     hours = read_traffic(registry.store, model, now - timedelta(days=_DAYS), now)
     return {
         "model": model,
         "state": to_plain(state),
         "health": _describe_health(_find_activity(model, registry)),
         "versions": list_versions(model, registry, PageRequest(limit=_VERSIONS))["versions"],
-        "moves": describe_alias_moves(model, registry, CHAMPION)["moves"],
+        "moves": to_plain(moves),
+        "rollback_to": find_rollback_target(state, moves, registry),
         **describe_releases(model, registry),
         "runs": list_runs(model, registry, PageRequest(limit=_RUNS))["runs"],
         "entries": to_plain(registry.list_ledger(model, _ENTRIES)),

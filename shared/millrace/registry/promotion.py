@@ -196,6 +196,15 @@ def earlier_champions(moves: Sequence[AliasMove]) -> list[int]:
     return [version for version in dict.fromkeys(reversed(served)) if version != served[-1]]
 
 
+def find_rollback_target(state: ModelState, moves: Sequence[AliasMove], registry: Registry) -> int | None:
+    """Return the version that a rollback goes back to, None where there is none; its artifacts are not verified yet."""
+    for number in earlier_champions(moves):
+        version = registry.get_version(state.model, number)
+        if version.status != "retired" and state.deletion_of(version.created_at) is None:
+            return number
+    return None
+
+
 def _move_champion(
     action: str,
     state: ModelState,

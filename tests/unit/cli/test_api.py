@@ -1,6 +1,7 @@
 import httpx
 import pytest
 from botocore.credentials import Credentials
+from botocore.exceptions import UnauthorizedSSOTokenError
 from millrace.entities import ModelState, ModelVersion, Run
 from millrace.errors import DatasetNotFoundError
 from millrace.registry import store as registry_store
@@ -50,6 +51,37 @@ def test_a_forbidden_response_names_the_missing_permission():
         FakeApi({"/models": [(403, {"Message": "User is not authorized"})]}).client().get("/models")
 
     assert "execute-api:Invoke" in caught.value.hint
+
+
+def test_expired_credentials_are_renewed_by_a_login():
+    class Expired:
+        def get_frozen_credentials(self):
+            raise UnauthorizedSSOTokenError
+
+    api = FakeApi({})
+    auth = SignedRequests(Expired(), "eu-north-1")
+    client = httpx.Client(base_url="https://api.test", auth=auth, transport=httpx.MockTransport(api))
+    with pytest.raises(CliError, match="credentials cannot be used") as caught:
+        ApiClient(client).get("/models")
+    assert "aws sso login" in caught.value.hint
+    body = {"message": "The security token included in the request is expired"}
+    with pytest.raises(ApiError) as refused:
+        FakeApi({"/models": [(403, body)]}).client().get("/models")
+    assert "aws sso login" in refused.value.hint
+
+
+def test_a_read_that_is_passed_on_is_repeated_and_a_change_is_not():
+    pauses = []
+    api = FakeApi({"/mlflow/a": [(503, {}), (200, {"a": 1})], "/mlflow/b": [(503, {}), (200, {})]})
+    client = api.client(pauses.append)
+    assert client.pass_on("GET", "/mlflow/a?x=1", b"") == (200, b'{"a":1}')
+    assert client.pass_on("POST", "/mlflow/b", b"{}")[0] == 503
+    assert pauses == [0.3]
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(RefusedError, match="no address of the API"):
+        FakeApi({}).client().pass_on("GET", "/mlflow/a?" + "x" * 70_000, b"")
 
 
 def test_throttling_is_waited_out():

@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,7 +34,7 @@ def test_every_action_says_what_it_will_do_and_how_to_do_it_by_hand(world, actio
 
 
 def test_a_promotion_is_done_with_its_reason_and_shown(world):
-    response = act(world, "promote", version="2")
+    response = act(world, "promote", version="2", seen="1")
     assert response.status_code == 303
     assert world.aliases["champion"] == 2
     assert world.registry.list_ledger(MODEL)[0].reason == "because"
@@ -51,8 +52,48 @@ def test_a_change_is_refused_when_another_champion_serves_than_the_page_showed(w
     assert '<input type="hidden" name="seen" value="3">' in response.text
 
 
+def test_a_change_is_refused_when_the_page_showed_no_champion_and_one_serves(world):
+    for form in ({"seen": ""}, {}):
+        response = act(world, "promote", version="2", **form)
+        assert response.status_code == 409
+        assert "version 1 serves now, and the page showed that none does" in response.text
+    assert world.aliases["champion"] == 1
+
+
+def hidden(page: str) -> dict[str, str]:
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
+
+
+@pytest.mark.parametrize("retired", [None, 1])
+def test_a_rollback_goes_where_its_page_says_however_often(world, retired):
+    for version in (2, 3):
+        act(world, "promote", version=str(version), seen=str(version - 1))
+    if retired:
+        act(world, "retire", version=str(retired))
+    for expected in (2, 1):
+        page = world.get(f"/models/{MODEL}/actions/rollback").text
+        if expected == retired:
+            assert "There is no earlier champion" in page
+            break
+        assert f"Version {expected} will serve every request" in page
+        assert f"--to {expected}" in page
+        fields = hidden(page)
+        assert act(world, "rollback", seen=fields["seen"], to=fields["to"]).status_code == 303
+        assert world.aliases["champion"] == expected
+
+
+def test_a_rollback_passes_over_a_retired_version_as_its_page_says(world):
+    for version in (2, 3):
+        act(world, "promote", version=str(version), seen=str(version - 1))
+    act(world, "retire", version="2")
+    page = world.get(f"/models/{MODEL}/actions/rollback").text
+    assert "Version 1 will serve every request" in page
+    assert act(world, "rollback", seen="3", to=hidden(page)["to"]).status_code == 303
+    assert world.aliases["champion"] == 1
+
+
 def test_a_rollback_a_retirement_and_a_release_reach_the_registry(world):
-    act(world, "promote", version="2")
+    act(world, "promote", version="2", seen="1")
     assert act(world, "rollback", seen="2").status_code == 303
     assert world.aliases["champion"] == 1
     assert act(world, "release", version="3").status_code == 303
@@ -75,7 +116,7 @@ def test_checking_now_starts_a_monitoring_run(world):
     [
         ({"version": "2", "reason": " "}, "a reason is needed"),
         ({"version": "two"}, "has to be a whole number"),
-        ({"version": "99"}, "has no version 99"),
+        ({"version": "99", "seen": "1"}, "has no version 99"),
     ],
 )
 def test_a_refusal_is_shown_on_the_page_with_what_was_written(world, form, said):
@@ -109,7 +150,7 @@ def test_a_table_is_uploaded_as_the_command_line_does(world):
     assert "has not begun yet" not in begun
     assert run.run_id in begun
     world.now += timedelta(hours=1)
-    assert world.get("/models/another/runs?since=2026-05-03").status_code == 404
+    assert world.get(response.headers["Location"].replace("fresh", "another")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Pages of the console over the API's own routes: what they show, with few calls, whatever names come."""
 
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -10,7 +11,7 @@ from millrace_cli.console import app as console_app
 from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard, describe_outcome
 
 from tests.console_world import DIFFERENCE, ConsoleWorld
-from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
+from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run, point_alias
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
 DATASET = "ab" * 32
@@ -280,8 +281,18 @@ def test_a_run_s_page_has_its_leaderboard_and_its_gains(world):
     assert "Gain over" in page
 
 
-def test_the_home_page_says_for_how_long_a_champion_has_served(world):
-    assert re.search(r"version 1 <span class=\"quiet\">(since today|for \d+ days?), from ", world.get("/").text)
+def test_pages_say_since_when_the_champion_serves_whatever_other_aliases_do():
+    world = ConsoleWorld()
+    point_alias(world.registry, "challenger", 2, MODEL, world.now)
+    begin = world.registry.list_alias_moves(MODEL, "champion")[0].occurred_at
+    shown = f"{begin:%Y-%m-%d %H:%M}"
+    days = (world.now.date() - begin.date()).days
+    assert f'version 1 <span class="quiet">for {days} days, from {shown}' in world.get("/").text
+    assert f"Version 1 serves since {shown}" in world.get(f"/models/{MODEL}").text
+    world.now = begin.replace(hour=23)
+    assert 'version 1 <span class="quiet">since today' in world.get("/").text
+    world.now = begin.replace(hour=0) + timedelta(days=1)
+    assert 'version 1 <span class="quiet">for 1 day,' in world.get("/").text
 
 
 def test_links_lead_from_an_open_incident_on_the_home_page_to_its_protocol(world):

@@ -272,6 +272,46 @@ def test_only_artifacts_of_the_bucket_of_models_are_read(stack, path, status):
     assert found.get_json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [("NoSuchKey", 404), ("AccessDenied", 404), ("SlowDown", 502), ("ExpiredToken", 502)]
+)
+def test_an_artifact_that_s3_does_not_return_is_there_or_not_by_its_error(stack, monkeypatch, code, status):
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "so says S3"}}, "GetObject")
+
+    monkeypatch.setattr(stack, "get_object", refuse)
+    found = stack.get("/mlflow/get-artifact?run_uuid=r1&path=page.html")
+    assert found.status_code == status
+    assert "so says S3" in found.get_json()["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"query": "{" * 3_000},
+        {"query": GET_RUN, "variables": [1]},
+        {"query": GET_RUN, "variables": "abc"},
+        {"query": GET_RUN, "variables": {"data": "r1"}},
+        {"query": "{ mlflowGetRun }"},
+        [],
+    ],
+)
+def test_no_query_is_a_fault_of_the_console(stack, body):
+    found = stack.send("POST", "/mlflow/graphql", body)
+    assert found.status_code in (200, 400, 502)
+    assert found.is_json
+
+
+def test_what_no_page_sends_is_refused_in_mlflows_form(stack):
+    for found in (
+        stack.get("/mlflow/static-files/a%00b.js"),
+        stack.get(f"/mlflow/ajax-api/2.0/mlflow/runs/get?run_id={'x' * 70_000}"),
+        stack.send("POST", "/mlflow/graphql", {"query": "x" * 6_000_001}),
+    ):
+        assert found.status_code in (400, 404, 413)
+        assert found.get_json()["message"]
+
+
 # -- where the pages are ----------------------------------------------------------------------------------------------
 def make_environment(folder: Path, *, has_pages: bool = True) -> Path:
     """Write an environment with MLflow, whose Python is this one with another path; return its Python."""
@@ -324,8 +364,15 @@ def test_without_mlflow_the_remedy_is_to_install_it(tmp_path):
     with pytest.raises(RefusedError, match="no MLflow is installed") as refused:
         find_pages()
     assert refused.value.hint.startswith("install it: pip install mlflow; or name the Python")
-    with pytest.raises(RefusedError, match="has no MLflow"):
-        find_pages(tmp_path / "no-python")
+    with pytest.raises(RefusedError, match="has no MLflow") as refused:
+        find_pages(Path(sys.executable))
+    assert refused.value.hint == f"install it: {sys.executable} -m pip install mlflow"
+
+
+@pytest.mark.parametrize("python", ["no-python", ".", "/etc/passwd", "/bin/false"])
+def test_what_is_no_python_is_said_to_be_none(tmp_path, python):
+    with pytest.raises(RefusedError, match="is no Python that runs"):
+        find_pages(tmp_path / python)
 
 
 @pytest.mark.usefixtures("nowhere")
@@ -333,4 +380,4 @@ def test_mlflow_skinny_has_no_pages(tmp_path):
     python = make_environment(tmp_path / "env", has_pages=False)
     with pytest.raises(RefusedError, match="mlflow-skinny leaves them out") as refused:
         find_pages(python)
-    assert refused.value.hint == f"install the whole of it: {python} -m pip install mlflow"
+    assert refused.value.hint == f"install the whole of it there: {python} -m pip install mlflow"

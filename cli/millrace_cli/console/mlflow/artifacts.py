@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from werkzeug.wrappers import Response
 
 from millrace_cli.console.mlflow.graphql import Ask
-from millrace_cli.errors import MissingObjectError, RefusedError
+from millrace_cli.errors import CliError, RefusedError
 from millrace_cli.output import Document
-from millrace_cli.target import Target
+from millrace_cli.target import Target, read_fault
 
 _LOGGED_MODEL = re.compile(r"/ajax-api/2\.0/mlflow/logged-models/([\w-]+)/artifacts/files")
 _OF_RUN = ("/get-artifact", "/ajax-api/2.0/mlflow/get-artifact")
@@ -38,6 +38,8 @@ def read_artifact(path: str, query: Mapping[str, str], ask: Ask, target: Target)
         When the artifact is outside the stack's bucket of models, or its path leads out of its folder.
     MissingObjectError
         When it is not there, or the caller may not read it.
+    CliError
+        When S3 returns another error.
     """
     found = _find_folder(path, query, ask)
     if found is None:
@@ -70,9 +72,9 @@ def _pass_on(target: Target, bucket: str, key: str) -> Response:
     try:
         stored: dict[str, Any] = target.client("s3").get_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        raise MissingObjectError(f"cannot read s3://{bucket}/{key}: {error.response['Error']['Code']}") from error
+        raise read_fault(error, bucket, key) from error
     except BotoCoreError as error:
-        raise MissingObjectError(f"cannot read s3://{bucket}/{key}: {error}") from error
+        raise CliError(f"cannot read s3://{bucket}/{key}: {error}") from error
     response = Response(stored["Body"].iter_chunks(_CHUNK), headers=_HEADERS, direct_passthrough=True)
     response.content_length = stored["ContentLength"]
     return response

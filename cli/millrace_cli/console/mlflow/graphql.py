@@ -1,14 +1,14 @@
 """Responses to MLflow's GraphQL queries, from its REST API.
 
-The pages send four fixed queries; each is one or a few requests. A response has the fields that its query selects, null
-where the REST API has none, so that the pages of another version of MLflow get what they ask for.
+The pages send four fixed queries, without fragments and aliases; each is one or a few requests. A response has the
+fields that its query selects, null where the REST API has none.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from millrace_cli.errors import ApiError, CliError
+from millrace_cli.errors import ApiError, CliError, RefusedError
 from millrace_cli.output import Document
 
 #: Makes a request of MLflow's API: method, endpoint such as ``runs/get``, and arguments.
@@ -17,6 +17,7 @@ Ask = Callable[[str, str, Mapping[str, Any]], Document]
 Selection = Mapping[str, Any]
 
 _TOKEN = re.compile(r"[$@]?\w+|[{}]|\([^()]*\)")
+_MAX_DEPTH = 30
 #: Fields that are lists, and are empty where REST leaves them out.
 _LISTS = frozenset(
     {"metrics", "params", "tags", "datasetInputs", "modelInputs", "modelOutputs", "modelVersions", "runs"}
@@ -42,7 +43,9 @@ def respond_to_query(body: Mapping[str, Any], ask: Ask) -> Document:
     fields = selection.get(name)
     if name not in _QUERIES or not isinstance(fields, Mapping):
         raise CliError(f"the console has no query {name[:60]!r} of GraphQL")
-    given: Mapping[str, Any] = next(iter((body.get("variables") or {}).values()), {}) or {}
+    variables = body.get("variables")
+    values = list(variables.values()) if isinstance(variables, Mapping) else []
+    given: Mapping[str, Any] = values[0] if values and isinstance(values[0], Mapping) else {}
     try:
         found = _QUERIES[name](ask, {_snake(key): value for key, value in given.items()})
     except ApiError as error:
@@ -51,19 +54,24 @@ def respond_to_query(body: Mapping[str, Any], ask: Ask) -> Document:
 
 
 def read_selection(query: str) -> Selection:
-    """Return what a query selects: fields by name, each with its own; arguments and directives are left out."""
+    """Return what a query selects: fields by name, each with its own; arguments and directives are left out.
+
+    Raises ``RefusedError`` for a query that is nested deeper than any page's.
+    """
     tokens = iter(_TOKEN.findall(query.partition("{")[1] + query.partition("{")[2]))
-    return _read_fields(tokens) if next(tokens, "") == "{" else {}
+    return _read_fields(tokens, 1) if next(tokens, "") == "{" else {}
 
 
-def _read_fields(tokens: Iterator[str]) -> dict[str, Any]:
+def _read_fields(tokens: Iterator[str], depth: int) -> dict[str, Any]:
+    if depth > _MAX_DEPTH:
+        raise RefusedError(f"the query is nested deeper than {_MAX_DEPTH} levels")
     fields: dict[str, Any] = {}
     last = ""
     for part in tokens:
         if part == "}":
             break
         if part == "{":
-            fields[last] = _read_fields(tokens)
+            fields[last] = _read_fields(tokens, depth + 1)
         elif part[0] not in "(@$":
             last = part
             fields[last] = None

@@ -37,10 +37,14 @@ def find_pages(python: Path | None = None) -> InstalledPages:
     Raises
     ------
     RefusedError
-        When there is no MLflow, or none that has web pages: ``mlflow-skinny`` has none.
+        When ``python`` does not run, or there is no MLflow, or none with web pages: ``mlflow-skinny`` has none.
     """
     without_pages = []
-    for package in [_ask_interpreter(python)] if python else _packages():
+    if python and (printed := _run(python)) is None:
+        raise RefusedError(
+            f"{python} is no Python that runs", "name the one that has MLflow: millrace ui --mlflow-python PYTHON"
+        )
+    for package in [_read_folder(printed)] if python else _packages():
         if package is None:
             continue
         if (package / _BUILD / _INDEX).is_file():
@@ -49,7 +53,7 @@ def find_pages(python: Path | None = None) -> InstalledPages:
     if without_pages:
         raise RefusedError(
             f"the MLflow in {without_pages[0]} has no web pages: mlflow-skinny leaves them out",
-            f"install the whole of it: {python or 'python3'} -m pip install mlflow",
+            f"install the whole of it there: {f'{python} -m ' if python else ''}pip install mlflow",
         )
     if python:
         raise RefusedError(f"{python} has no MLflow", f"install it: {python} -m pip install mlflow")
@@ -67,7 +71,7 @@ def _packages() -> Iterator[Path | None]:
     for python in _interpreters():
         if python not in seen and python.is_file():
             seen.add(python)
-            yield _ask_interpreter(python)
+            yield _read_folder(_run(python))
 
 
 def _interpreters() -> Iterator[Path]:
@@ -83,16 +87,20 @@ def _interpreters() -> Iterator[Path]:
             yield Path(program)
 
 
-def _ask_interpreter(python: Path) -> Path | None:
-    """Return the folder of the MLflow of another interpreter, which runs but does not import it."""
+def _run(python: Path) -> str | None:
+    """Return what another interpreter prints of its MLflow, which it does not import; None where it does not run."""
     try:
         done = subprocess.run(  # noqa: S603  # the user's own interpreter, which the user named or activated
             [python, "-c", _FIND], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    first = done.stdout.partition("\n")[0].strip()
-    return Path(first) if done.returncode == 0 and first else None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _read_folder(printed: str | None) -> Path | None:
+    first = (printed or "").partition("\n")[0].strip()
+    return Path(first) if first else None
 
 
 def _read_version(package: Path) -> str:

@@ -5,10 +5,11 @@ import mimetypes
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from werkzeug.exceptions import Forbidden, HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.security import safe_join
 from werkzeug.wrappers import Request, Response
 
@@ -54,6 +55,8 @@ _POLICY = (
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-src blob:; manifest-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+#: What a browser has to know: a machine's own table may have other types, and nothing is guessed from content.
+_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: Names of the build hold a hash of their content.
 _KEPT = "private, max-age=86400"
 
@@ -76,8 +79,8 @@ class MlflowPagesApp:
 
     def respond(self, request: Request) -> Response:
         """Return the response to a request below ``/mlflow``; whatever is refused has MLflow's form of an error."""
-        self.guard.check_host(request)
         self.guard.check_session(request)
+        request.max_content_length = _MAX_BODY
         try:
             return self._respond(request, request.path.removeprefix("/mlflow"))
         except HTTPException as error:
@@ -120,9 +123,9 @@ class MlflowPagesApp:
         try:
             with open(path or "", "rb") as file:
                 content = file.read()
-        except OSError:
+        except (OSError, ValueError):  # a name with a null character
             raise NotFound(f"MLflow has no file {name[:200]}") from None
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = _TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         headers = {"Content-Security-Policy": _POLICY}
         if name.startswith("static/"):
             headers["Cache-Control"] = _KEPT
@@ -136,8 +139,6 @@ class MlflowPagesApp:
         is_read = request.method == "GET" or (request.method == "POST" and found[2] in _READS)
         if not is_read and not self.allows_actions:
             raise Forbidden("the console is read-only: start it with `millrace ui --mlflow --allow-actions`")
-        if (request.content_length or 0) > _MAX_BODY:
-            raise RequestEntityTooLarge
         # Below ``api``, which the policies of the stack allow, not ``ajax-api``.
         address = quote(f"/mlflow/api/{found[1]}/mlflow/{found[2]}", safe="/")
         query = urlencode(parse_qsl(request.query_string.decode(), keep_blank_values=True), quote_via=quote)

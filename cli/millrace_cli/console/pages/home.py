@@ -1,6 +1,6 @@
 """The page of all models."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -41,10 +41,10 @@ def show_models(context: PageContext) -> Response:
 
 
 def _describe_age(one: Document, now: datetime) -> str:
-    """Return for how long the champion has served."""
-    if "champion" not in one["aliases"] or not one["aliases_moved_at"]:
+    """Return for how many days the champion has served, or that it began today."""
+    if not one["champion_since"]:
         return ""
-    days = (now - datetime.fromisoformat(one["aliases_moved_at"])).days
+    days = (now.date() - datetime.fromisoformat(one["champion_since"]).astimezone(UTC).date()).days
     return "today" if days < 1 else f"{days} day" + ("s" if days > 1 else "")
 
 
@@ -62,7 +62,7 @@ def describe_row(one: Document) -> dict[str, Any]:
     return {
         "name": one["model"],
         "champion": one["aliases"].get("champion"),
-        "since": one["aliases_moved_at"],
+        "since": one["champion_since"],
         "requests": one["requests"],
         "errors": sum(one["errors"]),
         "health": describe_health(one, has_champion="champion" in one["aliases"]),

@@ -32,6 +32,7 @@ def show_model(context: PageContext, model: str) -> Response:
         model=model,
         state=state,
         champion=champion,
+        since=document["moves"][0]["occurred_at"] if document["moves"] else None,
         served=served,
         health=describe_health(_known_health(document), has_champion=champion is not None),
         periods=describe_periods(document["moves"], context.now),

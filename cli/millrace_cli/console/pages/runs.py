@@ -36,7 +36,7 @@ def list_runs(context: PageContext, model: str) -> Response:
     try:
         document = context.get("models", model, "runs", after=context.query.get("after"))
     except ApiError as error:
-        if since is None or error.status != _NOT_FOUND:
+        if since is None or context.now - since >= _PATIENCE or error.status != _NOT_FOUND:
             raise
         document = {"runs": [], "next": None}  # the first upload of a model makes it
     runs = document["runs"]
