@@ -24,7 +24,9 @@ from werkzeug.test import Client
 
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
+from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_people import MemoryCallback
+from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import MODEL, NOW, make_dataset, make_trial
 from tests.release_world import ReleaseWorld
 from tests.unit.reports.documents import full_card
@@ -66,7 +68,15 @@ class ConsoleWorld(ReleaseWorld):
             card = self.card | {"version": self.card["version"] | {"version": version}}
             self.models.put(version_key(MODEL, version, "card.json"), json.dumps(card).encode())
         self.models.put(evaluation_key(MODEL, self.first_run_id), json.dumps(self.card["evaluation"]).encode())
-        self.registry.put_trials([make_trial("01-baseline", self.first_run_id, duration_seconds=3.0)])
+        run = self.registry.get_run(MODEL, self.first_run_id)
+        begins = [run.requested_at + timedelta(seconds=seconds) for seconds in (5, 9, 11, 24)]
+        stages = dict(zip(("validating", "planning", "evaluating"), (begins[0], begins[1], begins[3]), strict=True))
+        self.registry.update_run(MODEL, self.first_run_id, stages=stages)
+        trials = [
+            make_trial(name, self.first_run_id, started_at=begins[2], duration_seconds=seconds)
+            for name, seconds in (("01-baseline", 3.0), ("02-hist_gradient_boosting", 12.0))
+        ]
+        self.registry.put_trials(trials)
         self.registry.put_dataset(make_dataset("ab" * 32))
         self.data.put(monitoring_key(MODEL, "reports/latest.json"), (SAMPLES / "console_report.json").read_bytes())
         self.note_incidents(1)
@@ -97,6 +107,11 @@ class ConsoleWorld(ReleaseWorld):
         """Let the last monitoring run have left open incidents."""
         values = {"monitored_at": NOW.isoformat(), "open_incidents": number}
         self.registry.store.write(Update(monitoring_item(MODEL), values, conditions=()))
+
+    def clear(self) -> None:
+        """Let the stack be a new one, without a model."""
+        self.registry, self.data, self.models = MemoryRegistry(), MemoryObjectStore("data"), MemoryObjectStore("models")
+        self.answers = {}
 
     def open(self) -> None:
         """Open a session, as the address does that the command prints."""

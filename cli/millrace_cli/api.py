@@ -165,7 +165,8 @@ class ApiClient:
             except httpx.TransportError as error:
                 if attempt == attempts:
                     raise CliError(
-                        f"the API did not respond: {error}", "check the stack: millrace local status"
+                        f"the API did not respond: {error}",
+                        "check the network, or a local stack: millrace local status",
                     ) from error
             else:
                 if response.status_code not in _TRANSIENT or attempt == attempts:

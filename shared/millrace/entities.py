@@ -237,6 +237,12 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)  # for people: rows, reasons, winner, metric, version
     incident_ids: tuple[str, ...] = ()  # the incidents that requested it, of all its causes
     logged_model: LoggedModel | None = None  # evaluated instead of models that the run would train
+    #: When each stage began at first; training begins with its first trial.
+    stages: Mapping[str, datetime] = field(default_factory=dict)
+
+    def begin(self, stage: RunStage, now: datetime) -> dict[str, Any]:
+        """Return the changes of a run whose next stage begins."""
+        return {"stage": stage, "stages": {stage: now, **self.stages}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,7 @@ class Trial:
     #: Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
     earlier_rounds: tuple[Mapping[str, Any], ...] = ()
     peak_memory_mb: float | None = None  # largest resident memory of its worker
+    started_at: datetime | None = None  # its last attempt
     #: The trials whose recipe it fits on training and validation rows, once they have won; empty for those of a search.
     refit_of: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ PAGES = {
     "action": f"/models/{MODEL}/actions/promote?version=3",
     "fault": "/models/nobody",
 }
+#: Of a stack that has no model yet.
+EMPTY = {"empty-home": "/", "empty-operations": "/operations", "empty-upload": "/upload"}
 RUN = f"/models/{MODEL}/runs/{FIRST_RUN}"
 #: By name, in this order: the address of the page whose button is pressed.
 ACTIONS = {
@@ -108,8 +111,9 @@ def world() -> ConsoleWorld:
     return world
 
 
-@pytest.fixture(scope="module")
-def address(world: ConsoleWorld) -> Iterator[str]:
+@contextmanager
+def serve(world: ConsoleWorld) -> Iterator[str]:
+    """Serve a console; yields the address that opens it."""
     server = make_server("127.0.0.1", 0, world.app, threaded=True)
     world.guard.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -121,22 +125,33 @@ def address(world: ConsoleWorld) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def tour(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def addresses(world: ConsoleWorld) -> Iterator[tuple[str, str]]:
+    empty = ConsoleWorld()
+    empty.clear()
+    with serve(world) as address, serve(empty) as address_of_empty:
+        yield address, address_of_empty
+
+
+@pytest.fixture(scope="module")
+def tour(addresses: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not Path("/usr/bin/chromium").exists():
         pytest.skip("there is no Chromium: apt-get install chromium")
     if not PYTHON.exists():
         pytest.skip("there is no driver of the browser: make tools")
     file = tmp_path_factory.mktemp("tour") / "tour.json"
-    file.write_text(json.dumps({"address": address, "pages": PAGES, "actions": ACTIONS}), encoding="utf-8")
+    address, address_of_empty = addresses
+    empty = {"address": address_of_empty, "pages": EMPTY}
+    given = {"address": address, "pages": PAGES, "actions": ACTIONS, "empty": empty}
+    file.write_text(json.dumps(given), encoding="utf-8")
     ran = subprocess.run([PYTHON, SCRIPT, file, "-"], capture_output=True, text=True, check=False, timeout=500)
     assert ran.returncode == 0, ran.stderr[-3000:]
     found: dict[str, Any] = json.loads(ran.stdout)
     return found
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *EMPTY])
 def test_a_page_loads_fits_every_screen_and_is_accessible(tour, name):
-    page = tour["pages"][name]
+    page = (tour["empty"] if name in EMPTY else tour["pages"])[name]
     assert page["status"] == (404 if name == "fault" else 200)
     assert [fault for fault in page["faults"] if NOT_FOUND not in fault or name != "fault"] == []
     assert page["wide"] == []

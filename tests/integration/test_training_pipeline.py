@@ -485,6 +485,11 @@ def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application
     trials = {trial["trial_id"]: trial for trial in body["trials"]}
     winner = trials[trials[body["evaluation"]["trial_id"]]["refit_of"][0]]
     assert [earlier["rows"] for earlier in winner["earlier_rounds"]] == body["run"]["summary"]["search"]["rounds"][:2]
+    stages = body["run"]["stages"]
+    begins = [earlier["started_at"] for earlier in winner["earlier_rounds"]] + [winner["started_at"]]
+    times = [body["run"]["requested_at"], stages["validating"], stages["planning"], *begins, stages["evaluating"]]
+    times += [stages["registering"], body["run"]["finished_at"]]
+    assert times == sorted(times)
     assert (winner["round"], winner["rows"]) == (3, None)
     assert {trial["status"] for trial in body["trials"]} == {"succeeded", "eliminated"}
 

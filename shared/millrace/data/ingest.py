@@ -65,7 +65,7 @@ def validate_run(
     """
     registry.get_state(run.model).ensure_not_deleted(run.requested_at)
     started_at = run.started_at or now
-    registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
+    registry.update_run(run.model, run.run_id, status="running", started_at=started_at, **run.begin("validating", now))
     spec = registry.get_spec(run.model)
     ingestor = Ingestor(run.model, run.run_id, spec, registry, data_store, started_at, limits)
     results = []

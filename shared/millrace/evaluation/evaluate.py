@@ -61,7 +61,7 @@ def evaluate_run(
     run = registry.get_run(request.model, request.run_id)
     trials = reconcile_trials(run, request.trials, registry)
     ensure_no_fault(run, request.trials, trials)
-    registry.update_run(run.model, run.run_id, stage="evaluating")
+    registry.update_run(run.model, run.run_id, **run.begin("evaluating", now))
     spec, schema = registry.get_spec(run.model), load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
     leaderboard = _rank(trials, metric)

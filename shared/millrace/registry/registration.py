@@ -118,7 +118,9 @@ def register_run(
         When others keep moving the alias.
     """
     registry.get_state(run.model).ensure_not_deleted(run.requested_at)
-    registry.update_run(run.model, run.run_id, stage="registering")
+    begun = run.begin("registering", now)
+    registry.update_run(run.model, run.run_id, **begun)
+    run = replace(run, **begun)
     winner = _read_winner(run, registry, model_store, data_store)
     number = _take_number(run, registry)
     version = _find_version(run, number, registry) or _write_version(winner, number, registry, model_store, now)
@@ -145,7 +147,7 @@ def _record_outcome(
         "outcome": assigned.message,
     }
     if assigned.outcome == "awaiting_approval":
-        ended: dict[str, Any] = {"stage": "awaiting_approval"}
+        ended = run.begin("awaiting_approval", now)
     else:
         ended = {"status": "succeeded", "stage": "finished", "finished_at": now}
     registry.update_run(run.model, run.run_id, version=version.version, summary=summary, **ended)

@@ -330,7 +330,7 @@ class ModelMirror:
 
     def _trial(self, run: "Run", trial: "Trial") -> RunRecord:
         run_id = trial_run_id(run.run_id, trial.trial_id)
-        started = milliseconds(run.started_at or run.requested_at) or 0
+        started = milliseconds(trial.started_at or run.started_at or run.requested_at) or 0
         ended = None if trial.duration_seconds is None else started + int(trial.duration_seconds * 1_000)
         params = {"candidate": trial.candidate, **{name: _text(value) for name, value in trial.parameters.items()}}
         facts = {"status": trial.status, "reason": trial.reason, "seed": str(trial.seed), "round": str(trial.round)}

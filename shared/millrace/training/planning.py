@@ -84,7 +84,7 @@ def plan_run(
             begin_next_round(run, request.finished_round, metric, registry)
         return _pointers(run, registry, request.finished_round + 1)
     if SearchPlan.of(run) is None:
-        registry.update_run(run.model, run.run_id, stage="planning")
+        registry.update_run(run.model, run.run_id, **run.begin("planning", now))
         record = registry.get_spec_record(run.model)
         prepared = read_manifest(run.model, run.run_id, data_store)
         search, trials = plan_search(
@@ -280,6 +280,7 @@ def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Re
                     rows=rows if rows < search.of_rows else None,
                     earlier_rounds=(*trial.earlier_rounds, result),
                     duration_seconds=None,
+                    started_at=None,
                 )
         elif trial.status != "eliminated":
             seen = search.rounds[finished_round - 1]
@@ -327,7 +328,7 @@ def _result_of(trial: Trial, finished_round: int) -> Mapping[str, Any] | None:
             return earlier
     if trial.round != finished_round or trial.status not in ("succeeded", "eliminated"):
         return None
-    known = {name: getattr(trial, name) for name in ("round", "rows", "duration_seconds")}
+    known = {name: getattr(trial, name) for name in ("round", "rows", "duration_seconds", "started_at")}
     return {**known, "metrics": dict(trial.metrics)}
 
 

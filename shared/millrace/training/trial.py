@@ -81,7 +81,7 @@ def train_trial(
     if spent:
         update(status="skipped", reason=spent)
         return TrialOutcome(trial_id=trial.trial_id, outcome="skipped", reason=spent)
-    update(status="running", reason="")
+    update(status="running", reason="", started_at=now)
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}

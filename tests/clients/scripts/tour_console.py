@@ -1,6 +1,7 @@
 """The console's tour in Chromium: prints what each page did, as JSON.
 
-Arguments: the file of the tour (``address``, ``pages`` by name, ``actions``), and a folder for screenshots or ``-``.
+Arguments: the file of the tour (``address``, ``pages`` by name, ``actions``; ``empty`` with address and pages of a new
+stack's console), and a folder for screenshots or ``-``.
 """
 
 import json
@@ -130,7 +131,9 @@ def main() -> None:
                 tour.picture(name)
             found = {}
         else:
+            empty = Tour(browser.new_context(), given["empty"], folder)
             found = {
+                "empty": {name: empty.visit(name) for name in given["empty"]["pages"]},
                 "pages": {name: tour.visit(name) for name in given["pages"]},
                 "keyboard": tour.walk_by_keyboard(),
                 "tried": tour.try_row(given["pages"]["try"]),

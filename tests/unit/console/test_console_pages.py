@@ -6,12 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
+from millrace.documents import to_plain
 from millrace.errors import MillraceError
 from millrace_cli.console import app as console_app
-from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard, describe_outcome
+from millrace_cli.console.pages.runs import describe_gains, describe_leaderboard, describe_outcome, describe_steps
 
 from tests.console_world import DIFFERENCE, ConsoleWorld
-from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run, point_alias
+from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run, make_trial, point_alias
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
 DATASET = "ab" * 32
@@ -137,9 +138,9 @@ def test_three_hundred_models_are_shown_fifty_at_a_time_with_two_calls():
     assert len(seen) == len(set(seen)) == 301
 
 
-def test_the_empty_stack_says_how_to_start(monkeypatch):
+def test_the_empty_stack_says_how_to_start():
     world = ConsoleWorld()
-    world.answers |= {"/overview": {"models": [], "next": None}, "/cost": {"models": [], "next": None}}
+    world.clear()
     assert "Upload a table" in world.get("/").text
 
 
@@ -273,6 +274,59 @@ def test_a_run_s_gains_over_the_champion_have_their_intervals_and_the_winner_its
     assert [(row["trial_id"], row["is_winner"]) for row in rows] == [("c", True), ("a", False), ("b", False)]
     running = describe_leaderboard(trials, {}, "auc")
     assert [row["trial_id"] for row in running] == ["a", "c", "b"]
+
+
+def at(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def test_the_steps_of_a_run_are_its_stages_and_the_fits_of_each_round():
+    stages = {"evaluating": at(80), "validating": at(20), "planning": at(30)}
+    run = make_run(make_cause("a.csv"), started_at=at(20), finished_at=at(100), status="succeeded", stages=stages)
+    earlier = {"round": 1, "rows": 50, "duration_seconds": 8.0, "started_at": at(40)}
+    trials = [
+        make_trial("01-a", round=2, started_at=at(60), duration_seconds=20.0, earlier_rounds=(earlier,)),
+        make_trial("02-b", status="skipped"),
+    ]
+    steps = describe_steps(to_plain(run), to_plain(trials), at(500))
+    assert [(step["name"], step["left"], step["width"], step["is_fit"]) for step in steps] == [
+        ("Waiting", 0.0, 20.0, False),
+        ("Validation and preparation", 20.0, 10.0, False),
+        ("Planning", 30.0, 10.0, False),
+        ("Training", 40.0, 40.0, False),
+        ("01-a, round 1", 40.0, 8.0, True),
+        ("01-a, round 2", 60.0, 20.0, True),
+        ("Evaluation", 80.0, 20.0, False),
+    ]
+    assert not any(step["goes_on"] for step in steps)
+
+
+def test_what_goes_on_in_a_run_is_drawn_up_to_now():
+    run = make_run(make_cause("a.csv"), started_at=at(20), status="running", stages={"validating": at(20)})
+    trials = [
+        make_trial("01-a", status="running", started_at=at(50)),
+        make_trial("02-b", status="failed", started_at=at(50), duration_seconds=10.0),
+        make_trial("03-c"),
+    ]
+    steps = describe_steps(to_plain(run), to_plain(trials), at(100))
+    assert {step["name"]: (step["left"], step["width"], step["goes_on"]) for step in steps} == {
+        "Waiting": (0.0, 20.0, False),
+        "Validation and preparation": (20.0, 30.0, False),
+        "Training": (50.0, 50.0, True),
+        "01-a": (50.0, 50.0, True),
+        "02-b": (50.0, 10.0, False),
+    }
+
+
+def test_a_run_of_an_earlier_release_is_one_step_after_it_waited():
+    run = make_run(make_cause("a.csv"), started_at=at(20), finished_at=at(100), status="succeeded")
+    steps = describe_steps(to_plain(run), to_plain([make_trial("01-a", duration_seconds=5.0)]), at(500))
+    assert [(step["name"], step["left"], step["width"]) for step in steps] == [
+        ("Waiting", 0.0, 20.0),
+        ("The run", 20.0, 80.0),
+    ]
+    queued = describe_steps(to_plain(make_run(make_cause("a.csv"))), [], at(10))
+    assert [(step["name"], step["goes_on"]) for step in queued] == [("Waiting", True)]
 
 
 def test_a_run_s_page_has_its_leaderboard_and_its_gains(world):

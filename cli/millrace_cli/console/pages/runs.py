@@ -1,6 +1,7 @@
 """Pages of training runs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,16 @@ REFRESH_SECONDS = 2
 _PATIENCE = timedelta(minutes=15)
 _NOT_FOUND = 404
 _ACTIVE = ("queued", "running")
+_STAGES = {
+    "waiting": "Waiting",
+    "running": "The run",
+    "validating": "Validation and preparation",
+    "planning": "Planning",
+    "training": "Training",
+    "evaluating": "Evaluation",
+    "registering": "Registration",
+    "awaiting_approval": "Waiting for approval",
+}
 TONES = {
     "succeeded": "good",
     "failed": "bad",
@@ -77,7 +88,7 @@ def show_run(context: PageContext, model: str, run_id: str) -> Response:
         tone=TONES.get(run["status"], "plain"),
         is_active=is_active,
         outcome=describe_outcome(run),
-        steps=describe_steps(run, evaluation, context.now),
+        steps=describe_steps(run, document["trials"], context.now),
         trials=describe_leaderboard(document["trials"], evaluation, metric),
         tones=TONES,
         metric=metric,
@@ -108,32 +119,56 @@ def describe_outcome(run: Document) -> str:
     return before.rstrip("; :") or str(run["status"])
 
 
-def describe_steps(run: Document, evaluation: Document, now: datetime) -> list[dict[str, Any]]:
-    """Return the steps of a run whose times are known, with their places on a chart 100 wide."""
-    end = run["finished_at"] or now.isoformat()
-    marks = [
-        ("Waiting and validation" if run["sources"] else "Waiting", run["requested_at"], run["started_at"]),
-        ("Preparation, trials, evaluation", run["started_at"], evaluation.get("evaluated_at")),
-        ("Registration", evaluation.get("evaluated_at"), end),
-    ]
-    whole = max(_seconds(run["requested_at"], end), 1e-3)
+def describe_steps(run: Document, trials: Sequence[Document], now: datetime) -> list[dict[str, Any]]:
+    """Return the stages of a run by their begin, each fit of a trial among them, with places on a chart 100 wide."""
+    fits = _list_fits(trials)
+    begins = {"waiting": run["requested_at"], **run["stages"]} | ({"training": fits[0][1]} if fits else {})
+    if not run["stages"] and run["started_at"]:
+        begins["running"] = run["started_at"]  # all that a run of an earlier release has
+    stages = sorted(begins.items(), key=lambda stage: datetime.fromisoformat(stage[1]))
+    ends = [*(begin for _, begin in stages[1:]), run["finished_at"]]
+    chart = _StepChart(run, now)
     steps = []
-    for name, begins, ends in marks:
-        if begins is None:
-            continue
-        left, right = _seconds(run["requested_at"], begins), _seconds(run["requested_at"], ends or end)
-        steps.append(
-            {
-                "name": name,
-                "left": round(100 * max(left, 0.0) / whole, 2),
-                "width": round(max(100 * (right - left) / whole, 0.5), 2),
-                "took": format_duration(max(right - left, 0.0)),
-                "goes_on": ends is None and run["status"] in _ACTIVE,
-            }
-        )
-        if ends is None:
-            break
+    for (stage, begin), end in zip(stages, ends, strict=True):
+        steps.append(chart.step(_STAGES[stage], begin, end))
+        if stage == "training":
+            steps += [chart.step(*fit, is_fit=True) for fit in fits]
     return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _StepChart:
+    """The time of a run, from its request to its end or to now."""
+
+    run: Document
+    now: datetime
+
+    def step(self, name: str, begin: str, end: str | None, *, is_fit: bool = False) -> dict[str, Any]:
+        """Return a step with its place; one without an end goes on, while the run does."""
+        requested, last = self.run["requested_at"], self.run["finished_at"] or self.now.isoformat()
+        whole = max(_seconds(requested, last), 1e-3)
+        left, right = (max(_seconds(requested, at), 0.0) for at in (begin, end or last))
+        return {
+            "name": name,
+            "is_fit": is_fit,
+            "left": round(100 * left / whole, 2),
+            "width": round(max(100 * (right - left) / whole, 0.5), 2),
+            "took": format_duration(max(right - left, 0.0)),
+            "goes_on": end is None and self.run["status"] in _ACTIVE,
+        }
+
+
+def _list_fits(trials: Sequence[Document]) -> list[tuple[str, str, str | None]]:
+    """Return name, begin and end of each fit, of earlier rounds too, by their begin."""
+    fits = []
+    for trial in trials:
+        for fit in (*trial["earlier_rounds"], trial):
+            if begin := fit.get("started_at"):
+                took, goes_on = fit["duration_seconds"], fit is trial and trial["status"] == "running"
+                end = datetime.fromisoformat(begin) + timedelta(seconds=took or 0.0)
+                in_round = f", round {fit['round']}" if trial["earlier_rounds"] else ""
+                fits.append((trial["trial_id"] + in_round, begin, None if goes_on else end.isoformat()))
+    return sorted(fits, key=lambda fit: datetime.fromisoformat(fit[1]))
 
 
 def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metric: str | None) -> list[dict[str, Any]]:
