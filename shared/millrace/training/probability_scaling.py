@@ -85,10 +85,14 @@ def choose_scaling(target: Array, probabilities: Array, fold_of: Array) -> Scali
         return ScalingChoice(None, report, probabilities)
     chosen, losses, scaled = None, before, probabilities
     for method in _methods(counts):
-        candidate = np.empty(probabilities.shape, dtype=np.float64)
+        whole, candidate = _fit(method, target, probabilities), np.empty(probabilities.shape, dtype=np.float64)
+        if losses.mean() - _log_losses(target, whole.apply(probabilities)).mean() <= MIN_GAIN * before.mean():
+            continue  # what does not pay on the rows of its fit does not on others: no fold has to be fitted
         for fold in np.unique(fold_of):
             inside = fold_of == fold
-            candidate[inside] = _fit(method, target[~inside], probabilities[~inside]).apply(probabilities[inside])
+            candidate[inside] = _fit(method, target[~inside], probabilities[~inside], whole).apply(
+                probabilities[inside]
+            )
         gains = losses - _log_losses(target, candidate)
         error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
         if gains.mean() > max(error, MIN_GAIN * before.mean()):
@@ -129,12 +133,17 @@ def _features(method: ScalingMethod, logs: FloatArray) -> tuple[FloatArray, Floa
     return np.concatenate([weights, biases], axis=2), np.array([*identity, *[0.0] * (classes - 1)])
 
 
-def _fit(method: ScalingMethod, target: Array, probabilities: Array) -> ProbabilityScaling:
-    """Minimise the log loss by Newton's method, from the identity on."""
+def _fit(
+    method: ScalingMethod, target: Array, probabilities: Array, near: ProbabilityScaling | None = None
+) -> ProbabilityScaling:
+    """Minimise the log loss by Newton's method, from the identity or from a calibration of the same form on."""
     step = -(-len(target) // MAX_ROWS)
     target, logs = target[::step], _logs(probabilities[::step])
     features, identity = _features(method, logs)
     observed, parameters = np.eye(logs.shape[1])[target], identity.copy()
+    if near:
+        of_classes = near.weights if method == "beta" else near.weights[:1]
+        parameters = np.concatenate([of_classes, near.bias[1:]])[: len(identity)]
     flat = np.ascontiguousarray(features).reshape(-1, len(identity))
 
     def objective(at: FloatArray) -> float:

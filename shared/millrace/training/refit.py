@@ -5,7 +5,7 @@ that the refitted model has seen say nothing of it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -58,9 +58,17 @@ class _Refitter:
     schema: TableSchema
     rows: PreparedSplit
     validation: PreparedSplit
+    #: By recipe: the best trial, which is fitted in an average, may have to stand alone.
+    _fitted: dict[str, _Model] = field(default_factory=dict)
 
     def fit(self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None) -> _Model:
         """Return the model of one recipe."""
+        recipe = repr((candidate, sorted(parameters.items()), scaling))
+        if recipe not in self._fitted:
+            self._fitted[recipe] = self._fit(candidate, parameters, scaling)
+        return self._fitted[recipe]
+
+    def _fit(self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None) -> _Model:
         trial = replace(self.trial, candidate=candidate, parameters=parameters)
         pipeline, kinds = fit_pipeline(trial, self.schema, self.rows)
         body, model, parity = export_checked(pipeline, self.schema, self.rows, self.validation, MAX_PARITY_ROWS)
@@ -94,23 +102,32 @@ class _Refitter:
 
 
 def refit_winner(
-    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit, winner: Contender
+    trial: Trial,
+    schema: TableSchema,
+    train: PreparedSplit,
+    validation: PreparedSplit,
+    winner: Contender,
+    *,
+    best: Contender | None = None,
+    exceeds: Callable[[bytes], str] = lambda onnx_bytes: "",  # noqa: ARG005  # no limit
 ) -> FittedTrial:
     """Fit the winner on training and validation rows, export it, compare both forms and append its calibration.
 
-    Where the winner's record names members, their average is fitted. Raises ``TrainingFailedError``, or
-    ``ModelExportError`` without an ONNX form that predicts the same.
+    Where the winner's record names members, their average is fitted. If that ``exceeds`` a limit, which it names, the
+    ``best`` trial is the winner. Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that
+    predicts the same.
     """
     check_splits(train, validation)
-    record = winner.record
     refitter = _Refitter(trial, schema, join_splits(train, validation), validation)
-    members = record.ensemble.members if record.ensemble else ()
+    members = winner.record.ensemble.members if winner.record.ensemble else ()
     with threadpool_limits(MAX_THREADS):
-        if members:
-            model = refitter.average(members, record.scaling)
-        else:
+        model = refitter.average(members, winner.record.scaling) if members else None
+        if model and best and (exceeded := exceeds(model.onnx_bytes)):
+            winner, model = without_members(winner, best, exceeded), None
+        record = winner.record
+        if model is None:
             model = refitter.fit(trial.candidate, dict(trial.parameters), record.scaling)
-    alone = next(iter(model.pipelines.values()))
+    pipelines = model.pipelines
     return FittedTrial(
         model.onnx_bytes,
         model.parity,
@@ -120,20 +137,20 @@ def refit_winner(
         model.warnings,
         winner.held_out_bytes,
         record.scaling,
-        dump_estimator(model.pipelines if members else alone),
+        dump_estimator(pipelines if len(pipelines) > 1 else next(iter(pipelines.values()))),
         record.iterations,
         record.ensemble,
     )
 
 
 def exceeded_limit(
-    fitted: FittedTrial, schema: TableSchema, rows: PreparedSplit, gate: GateSpec, clock: Callable[[], float]
+    onnx_bytes: bytes, schema: TableSchema, rows: PreparedSplit, gate: GateSpec, clock: Callable[[], float]
 ) -> str:
     """Return the limit of size or latency that a model exceeds; empty where it keeps all."""
-    size = len(fitted.onnx_bytes)
+    size = len(onnx_bytes)
     if size > gate.max_model_bytes:
         return f"its {size:,} bytes exceed the limit of {gate.max_model_bytes:,}"
-    model = OnnxModel.load(fitted.onnx_bytes, schema)
+    model = OnnxModel.load(onnx_bytes, schema)
     batch = rows.features.take(np.arange(BATCH_ROWS) % len(rows))
     measured = (
         ("one row", gate.max_row_milliseconds, rows.features.take(np.array([0])), ROW_REPEATS),

@@ -39,7 +39,7 @@ from millrace.training.ensemble import MAX_CONSIDERED
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema, rank_key
-from millrace.training.refit import exceeded_limit, refit_winner, without_members
+from millrace.training.refit import exceeded_limit, refit_winner
 from millrace.training.search_plan import SearchPlan
 from millrace.training.search_space import BASELINE
 from millrace.training.trial_record import HELD_OUT_NAME, LOGGED, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
@@ -153,16 +153,13 @@ def _refit(
     trial: Trial, schema: TableSchema, data: "TrialData", choice: _Choice, clock: Callable[[], float]
 ) -> tuple[Trial, FittedTrial]:
     """Return what is refitted, one trial or an average within the limits of the gate, and the result."""
-    contenders, spec = choice.contenders, choice.spec
-    winner = choose_contender(contenders, schema, data.validation, choice.metric)
-    trial = replace(trial, parameters=contenders[0].record.final_parameters)
-    fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+    best, gate = choice.contenders[0], choice.spec.gate
+    winner = choose_contender(choice.contenders, schema, data.validation, choice.metric)
+    trial = replace(trial, parameters=best.record.final_parameters)
+    exceeds = partial(exceeded_limit, schema=schema, rows=data.validation, gate=gate, clock=clock)
+    fitted = refit_winner(trial, schema, data.train, data.validation, winner, best=best, exceeds=exceeds)
     if fitted.ensemble and fitted.ensemble.members:
-        exceeded = exceeded_limit(fitted, schema, data.validation, spec.gate, clock)
-        if not exceeded:
-            return replace(trial, refit_of=tuple(member.trial_id for member in fitted.ensemble.members)), fitted
-        winner = without_members(winner, contenders[0], exceeded)
-        fitted = refit_winner(trial, schema, data.train, data.validation, winner)
+        trial = replace(trial, refit_of=tuple(member.trial_id for member in fitted.ensemble.members))
     return trial, fitted
 
 

@@ -9,9 +9,9 @@ from millrace.layout import evaluation_key, split_key, trial_key
 from millrace.metrics.catalogue import get_metric
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training import contenders, trial
+from millrace.training import contenders, refit, trial
 from millrace.training.ensemble import EnsembleChoice
-from millrace.training.fitting import HELD_OUT_NAME, HeldOutRows
+from millrace.training.fitting import HELD_OUT_NAME, HeldOutRows, fit_pipeline
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import EnsembleReport, TrialRecord
 
@@ -97,10 +97,14 @@ def test_spec_may_keep_the_best_trial_alone():
         ({"max_batch_milliseconds": 50}, 0.03, "ms for 1,000 rows come too near to the limit of 50"),
     ],
 )
-def test_average_beyond_the_limits_of_the_gate_gives_way_to_the_best_trial(gate, step, reason):
+def test_average_beyond_the_limits_of_the_gate_gives_way_to_the_best_trial(gate, step, reason, monkeypatch):
     world = searched(gate=gate)
     world.clock = TickingClock(step=step)
+    fits = []
+    monkeypatch.setattr(refit, "fit_pipeline", lambda trial, *rows: fits.append(trial) or fit_pipeline(trial, *rows))
     record = refitted(world)
+
+    assert len(fits) == 2  # the best was fitted for the average
 
     assert len(record.refit_of) == 1
     assert record.ensemble.members == ()
