@@ -227,3 +227,9 @@ class ServiceUnavailableError(MillraceError):
     http_status = 503
     error_code = "TEMPORARILY_UNAVAILABLE"
     retryable = True
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of a message that a library wrote over several lines."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from millrace.aws.clients import object_store, registry, registry_store, training_pipeline
 from millrace.aws.object_store import S3ObjectStore
+from millrace.errors import ServiceUnavailableError
 from millrace.tracking.model_mirror import ModelMirror
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import TrackingCall
@@ -23,12 +24,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from tests.integration.application import MODELS_BUCKET, PIPELINE_ARN, REGION, Application
-from tests.integration.test_training_pipeline import as_csv, dying, features_of, make_rows, run_of
+from tests.integration.application import MODELS_BUCKET, PIPELINE_ARN, REGION, Application, Handler
+from tests.integration.test_training_pipeline import as_csv, features_of, make_rows, run_of
 from tests.logged_models import OPSET, logged_files
 
 ROOT = f"s3://{MODELS_BUCKET}/mlflow/experiments"
 FOLDER = "mlflow/experiments/1/r1/artifacts/model"
+#: Of a state that calls a function: one, and its retries.
+ATTEMPTS = 5
 SOURCE = f"s3://{MODELS_BUCKET}/{FOLDER}"
 
 
@@ -111,12 +114,21 @@ def ask(method: str, path: str, **arguments: Any) -> Any:
     return respond_to(TrackingRequest(method, f"/api/2.0/mlflow/{path}", query, {} if query else arguments), call)
 
 
-def propose(application: Application) -> tuple[str, dict[str, Any]]:
-    """Register the logged model as a version of Millrace's; returns its run, and the version when that has ended."""
+def raising(error: type[Exception]) -> Handler:
+    def handler(*_: object) -> Any:
+        raise error("while it was called")
+
+    return handler
+
+
+def propose(application: Application, runs: int = 1) -> tuple[str, dict[str, Any]]:
+    """Register the logged model as a version of Millrace's; returns its last run, and the version as that left it."""
     before = application.wait_until_quiet().keys()
     proposed = ask("POST", "model-versions/create", name="churn", source=SOURCE)["model_version"]
     assert proposed["status"] == "PENDING_REGISTRATION"
-    [run_id] = application.wait_until_quiet().keys() - before
+    started = application.wait_until_quiet().keys() - before
+    assert len(started) == runs
+    run_id = next(run.run_id for run in registry().list_runs("churn") if run.run_id in started)
     return run_id, ask("GET", "model-versions/get", name="churn", version=proposed["version"])["model_version"]
 
 
@@ -136,13 +148,19 @@ def test_a_logged_model_is_checked_evaluated_and_serves_its_authors_numbers_once
     boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/MLmodel", Body=mlmodel)
     # A model on which the check dies.
     check = application.handlers["check_logged_model"]
-    application.handlers["check_logged_model"] = dying
+    application.handlers["check_logged_model"] = raising(type("Runtime.ExitError", (Exception,), {}))
     _, died = propose(application)
     assert died["status"] == "FAILED_REGISTRATION"
-    assert "its check did not finish: WorkerDiedError" in died["status_message"]
-    application.handlers["check_logged_model"] = check
+    assert "its check did not finish: Runtime.ExitError" in died["status_message"]
+    # An outage, which says nothing about the model: the run fails, and the next one has the same number.
+    unavailable = raising(ServiceUnavailableError)
+    left = iter([unavailable] * ATTEMPTS)
 
-    run_id, found = propose(application)
+    def check_after_an_outage(*arguments: Any) -> Any:
+        return next(left, check)(*arguments)
+
+    application.handlers["check_logged_model"] = check_after_an_outage
+    run_id, found = propose(application, runs=2)
 
     run = run_of(application, "churn", run_id)
     assert run["run"]["status"] == "succeeded", run["run"]["reasons"]

@@ -15,13 +15,15 @@ import numpy.typing as npt
 import onnxruntime
 
 from millrace.contracts import CheckedModel, LoggedModelCheck
-from millrace.errors import InvalidInputError
+from millrace.errors import ArtifactIntegrityError, InvalidInputError, first_line
+from millrace.features import FeatureMatrix
 from millrace.proposals.graph_rules import MAX_MODEL_BYTES, read_graph
 from millrace.proposals.mlmodel_file import MAX_MLMODEL_BYTES, MLMODEL, MlmodelFile
 from millrace.proposals.probes import MAX_EXAMPLE_BYTES, ProbeRows, read_example
 from millrace.proposals.wrapping import GraphOutputs, find_inputs, find_outputs, order_classes, wrap_graph
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
+from millrace.serving.scoring import CHUNK_ROWS
 
 #: Largest difference of a probability, or of a value as a share of its size; as between an estimator and its export.
 TOLERANCE = 1e-4
@@ -30,8 +32,8 @@ SUM_TOLERANCE = 1e-3
 MAX_SCHEMA_BYTES = 50_000_000
 #: Files of a logged model that are read beside those that it names: tensors of its graph.
 MAX_FILES = 20
-#: Rows that are scored alone, too.
-SINGLE_ROWS = 5
+#: Rows that are scored alone, too; and rows that are scored at once, as many as serving does.
+SINGLE_ROWS, MANY_ROWS = 5, CHUNK_ROWS
 
 #: From an address and the most bytes that are read to the bytes.
 Fetch = Callable[[str, int], bytes]
@@ -64,7 +66,8 @@ def check_logged_model(request: LoggedModelCheck, fetch: Fetch, store: Store) ->
     try:
         checked, body = _check(LoggedFiles(request, fetch), schema)
     except InvalidInputError as error:
-        return CheckedModel(outcome="refused", reason=error.message)
+        # A name in one of its files may be no text.
+        return CheckedModel(outcome="refused", reason=error.message.encode("utf-8", "replace").decode())
     store(request.target_url, body)
     return checked
 
@@ -76,6 +79,11 @@ def _check(files: LoggedFiles, schema: TableSchema) -> tuple[CheckedModel, bytes
     inputs, outputs = find_inputs(model, mlmodel.columns, schema), find_outputs(model, schema)
     rows = read_example(files.read(mlmodel.example_file, MAX_EXAMPLE_BYTES), schema)
     complete = rows.complete_rows(inputs)
+    if not len(complete):
+        raise InvalidInputError(
+            "no row of the input example has all the whole numbers that the graph takes: log it with inputs of "
+            "decimals, or with an example of complete rows"
+        )
     original = _Original.open(model.SerializeToString(), outputs)
     scores, labels = original.run(rows.feed(inputs, complete), len(complete))
     order: list[int] = []
@@ -85,10 +93,16 @@ def _check(files: LoggedFiles, schema: TableSchema) -> tuple[CheckedModel, bytes
         order = order_classes(classes, schema)
         scores = scores[:, order]
         _check_labels(labels, scores, [classes[place] for place in order])
+    elif np.size(scores) != len(complete):
+        raise InvalidInputError(f"the graph has {np.size(scores) // len(complete)} values a row; a regression has one")
     body = wrap_graph(model, inputs, outputs, order, schema)
     if len(body) > MAX_MODEL_BYTES:
         raise InvalidInputError(f"the wrapped graph has {len(body):,} bytes; at most {MAX_MODEL_BYTES:,} are taken")
-    difference = _compare(OnnxModel.load(body, schema), rows, complete, scores)
+    try:
+        wrapped = OnnxModel.load(body, schema)
+    except ArtifactIntegrityError as error:
+        raise InvalidInputError(f"ONNX Runtime cannot open the wrapped graph: {first_line(error)}") from error
+    difference = _compare(wrapped, rows, complete, scores)
     checked = CheckedModel(
         outcome="accepted",
         sha256=hashlib.sha256(body).hexdigest(),
@@ -138,8 +152,7 @@ class _Original:
         try:
             session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no base class of their own
-            reason = str(error).splitlines()[:1]
-            raise InvalidInputError(f"ONNX Runtime cannot open the graph: {(reason or [''])[0][:300]}") from error
+            raise InvalidInputError(f"ONNX Runtime cannot open the graph: {first_line(error)}") from error
         return cls(session, outputs)
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]], rows: int) -> tuple[Any, npt.NDArray[Any] | None]:
@@ -149,10 +162,13 @@ class _Original:
         try:
             scores, *labels = self.session.run(names, feed)
         except Exception as error:  # as above
-            reason = str(error).splitlines()[:1]
-            raise InvalidInputError(f"the graph fails on its input example: {(reason or [''])[0][:300]}") from error
-        if len(scores) != rows or any(len(label) != rows for label in labels):
+            raise InvalidInputError(
+                f"the graph fails on its input example, or on rows that the schema allows: {first_line(error)}"
+            ) from error
+        if any(np.shape(one)[:1] != (rows,) for one in (scores, *labels)):
             raise InvalidInputError("the graph does not predict row by row: it returns another number of rows")
+        if any(np.size(label) != rows for label in labels):
+            raise InvalidInputError("the graph does not return one label a row")
         return scores, np.asarray(labels[0]).reshape(-1) if labels else None
 
 
@@ -203,7 +219,7 @@ def _check_labels(labels: Any, probabilities: npt.NDArray[np.float64], classes: 
 def _compare(wrapped: OnnxModel, rows: ProbeRows, complete: npt.NDArray[np.int64], expected: Any) -> float:
     """Return the largest difference of the two graphs; raises ``InvalidInputError`` where it is one."""
     features = rows.features()
-    actual = wrapped.run(features).astype(np.float64)
+    actual = _run(wrapped, features)
     wanted = np.asarray(expected, dtype=np.float64).reshape(actual[complete].shape)
     blank = np.setdiff1d(np.arange(rows.n_rows), complete)
     if not np.isnan(actual[blank]).all() or not np.array_equal(np.isfinite(actual[complete]), np.isfinite(wanted)):
@@ -217,8 +233,27 @@ def _compare(wrapped: OnnxModel, rows: ProbeRows, complete: npt.NDArray[np.int64
             f"the logged graph, and the same graph on rows as requests are read, differ by up to {difference:.2g}: "
             "a value needs more digits than 32 bits, or is read otherwise"
         )
-    for row in range(min(SINGLE_ROWS, rows.n_rows)):
-        alone = wrapped.run(features.take(np.array([row]))).astype(np.float64)
-        if not np.allclose(alone[0], actual[row], atol=TOLERANCE, rtol=TOLERANCE, equal_nan=True):
-            raise InvalidInputError("a row's prediction depends on the other rows of its request")
+    _check_alone(wrapped, features, actual)
     return difference
+
+
+def _check_alone(wrapped: OnnxModel, features: FeatureMatrix, actual: npt.NDArray[np.float64]) -> None:
+    """Raise ``InvalidInputError`` where a row's prediction depends on other rows, or many rows at once are too much.
+
+    Sizes grow with the number of rows alone, so the memory of as many as are ever scored at once is known after this.
+    """
+    n_rows = len(actual)
+    samples = [np.array([row]) for row in range(min(SINGLE_ROWS, n_rows))]
+    for sample in [*samples, np.arange(MANY_ROWS)[::-1] % n_rows]:
+        predicted = _run(wrapped, features.take(sample))
+        if not np.allclose(predicted, actual[sample], atol=TOLERANCE, rtol=TOLERANCE, equal_nan=True):
+            raise InvalidInputError("a row's prediction depends on the other rows of its request")
+
+
+def _run(wrapped: OnnxModel, features: FeatureMatrix) -> npt.NDArray[np.float64]:
+    try:
+        return wrapped.run(features).astype(np.float64)
+    except Exception as error:  # as above
+        raise InvalidInputError(
+            f"the graph fails on {len(features)} rows as requests are read: {first_line(error)}"
+        ) from error

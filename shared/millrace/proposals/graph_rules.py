@@ -1,16 +1,16 @@
 """Rules that an ONNX graph of a user has to keep before it is opened: bounded, without other files, known operators.
 
-Nothing here runs the graph. Control flow, functions, random numbers and operators whose output grows with a *value* of
-the input are refused: a row of a request could make them run or allocate without a bound.
+Nothing here runs the graph. Control flow and functions are refused: a row of a request could make them run without a
+bound. What the values of a row may decide is in :mod:`millrace.proposals.value_rules`.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, checker, helper
 
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, first_line
+from millrace.proposals.value_rules import check_values, names_of
 
 #: Of the model and of each further file with its tensors.
 MAX_MODEL_BYTES = 64_000_000
@@ -20,11 +20,7 @@ OPSETS: Mapping[str, tuple[int, int]] = {"": (11, 24), "ai.onnx.ml": (1, 5)}
 _LISTED = 5
 
 
-def _names(*lines: str) -> frozenset[str]:
-    return frozenset(name for line in lines for name in line.split())
-
-
-_PLAIN_OPERATORS = _names(
+_PLAIN_OPERATORS = names_of(
     "Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant",
     "ConstantOfShape Cos CumSum Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather",
     "GatherElements GatherND Gelu Gemm Greater GreaterOrEqual HardSigmoid Hardmax Identity IsInf IsNaN",
@@ -34,13 +30,11 @@ _PLAIN_OPERATORS = _names(
     "Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tan Tanh TopK Transpose Trilu Unsqueeze",
     "Where Xor ZipMap",
 )
-_LEARNED_OPERATORS = _names(
+_LEARNED_OPERATORS = names_of(
     "ArrayFeatureExtractor Binarizer CastMap CategoryMapper FeatureVectorizer Imputer LabelEncoder",
     "LinearClassifier LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble",
     "TreeEnsembleClassifier TreeEnsembleRegressor ZipMap",
 )
-#: Operators whose output's size is an input: which one.
-_SIZES = {"ConstantOfShape": 0, "Expand": 1, "OneHot": 1}
 _OPERATORS = {"": _PLAIN_OPERATORS, "ai.onnx": _PLAIN_OPERATORS, "ai.onnx.ml": _LEARNED_OPERATORS}
 
 
@@ -67,8 +61,8 @@ def read_graph(body: bytes, files: Mapping[str, bytes]) -> ModelProto:
     try:
         checker.check_model(model, full_check=True)
     except Exception as error:  # its classes have no base of their own
-        reason = str(error).strip().splitlines()[:1]
-        raise InvalidInputError(f"ONNX's checker refuses the graph: {(reason or [''])[0][:300]}") from error
+        raise InvalidInputError(f"ONNX's checker refuses the graph: {first_line(error)}") from error
+    check_values(model)
     return model
 
 
@@ -96,18 +90,6 @@ def _check_nodes(graph: GraphProto) -> None:
     nested = (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
     if graph.sparse_initializer or any(one.type in nested for node in graph.node for one in node.attribute):
         raise InvalidInputError("the graph has subgraphs or sparse tensors, which are not taken")
-    _check_sizes(graph)
-
-
-def _check_sizes(graph: GraphProto) -> None:
-    """Refuse a size of a tensor that follows from values of the input, not from its shape."""
-    of_shapes = {tensor.name for tensor in graph.initializer} | {""}
-    for node in graph.node:  # in the order of their dependencies
-        if node.op_type in ("Constant", "Shape") or of_shapes.issuperset(node.input):
-            of_shapes.update(node.output)
-        sizes = node.input[_SIZES[node.op_type]] if node.op_type in _SIZES else ""
-        if sizes not in of_shapes:
-            raise InvalidInputError(f"the size of the output of {node.op_type} follows from values, which is not taken")
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -138,11 +120,3 @@ def _take_inside(tensor: TensorProto, files: Mapping[str, bytes]) -> None:
     tensor.raw_data = body[start : start + length]
     tensor.ClearField("data_location")
     tensor.ClearField("external_data")
-
-
-def find_attribute(node: Any, name: str) -> Any:
-    """Return an attribute's value; None where the node has none of that name."""
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
-    return None

@@ -32,7 +32,8 @@ class MlmodelFile:
             raise InvalidInputError(f"MLmodel has {len(body):,} bytes; at most {MAX_MLMODEL_BYTES:,} are read")
         try:
             document = _mapping(yaml.safe_load(body))
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
+        # The last ones are PyYAML's for values that do not fit their tags.
+        except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise InvalidInputError("MLmodel is no YAML") from error
         flavor = _mapping(_mapping(document.get("flavors")).get("onnx"))
         if not flavor:

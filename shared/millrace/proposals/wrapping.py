@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, checker, compose, helper, numpy_helper
 
-from millrace.errors import InvalidInputError
-from millrace.proposals.graph_rules import find_attribute
+from millrace.errors import InvalidInputError, first_line
+from millrace.proposals.value_rules import find_attribute
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT
 
@@ -204,7 +204,10 @@ def wrap_graph(
     inner.ClearField("opset_import")
     inner.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(imports.items()))
     inner.ir_version = max(inner.ir_version, _IR_VERSION)
-    checker.check_model(inner, full_check=True)
+    try:
+        checker.check_model(inner, full_check=True)
+    except Exception as error:  # its classes have no base of their own
+        raise InvalidInputError(f"the graph cannot be wrapped: {first_line(error)}") from error
     return bytes(inner.SerializeToString(deterministic=True))
 
 

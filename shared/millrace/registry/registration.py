@@ -198,9 +198,15 @@ def _find_version(run: Run, number: int, registry: Registry) -> ModelVersion | N
         version = registry.get_version(run.model, number)
     except VersionNotFoundError:
         return None
-    if version.run_id != run.run_id:
+    if version.run_id != run.run_id and not _is_same_proposal(run, version.run_id, registry):
         raise ConflictError(f"version {number} of {run.model!r} belongs to run {version.run_id}")
     return version
+
+
+def _is_same_proposal(run: Run, earlier_id: str, registry: Registry) -> bool:
+    """Return whether an earlier run, which ended in a fault, had the same proposed model: its version has no alias."""
+    earlier = registry.find_run(run.model, earlier_id) if run.logged_model else None
+    return earlier is not None and earlier.logged_model == run.logged_model
 
 
 def _write_version(

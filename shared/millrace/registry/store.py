@@ -82,7 +82,6 @@ _NOTED = frozenset({"dataset_rejected", "schema_changed", "training_skipped"})
 #: A burst of causes waits for its turn in the ledger of their model: about twenty seconds.
 _CHAIN_ATTEMPTS = 24
 
-
 _MISSING: Mapping[type, tuple[type[NotFoundError], str]] = {
     ModelState: (ModelNotFoundError, "there is no model called {!r}"),
     CauseRecord: (CauseNotFoundError, "no trigger of {!r} has the cause id {!r}"),
@@ -233,7 +232,8 @@ class Registry:
 
     def _was_requested_since(self, since: datetime | None, model: str, run_id: str) -> bool:
         run = self.find_run(model, run_id) if since is not None else None
-        return run is not None and since is not None and run.requested_at >= since
+        # The run of a proposed model trains nothing.
+        return run is not None and since is not None and run.requested_at >= since and run.logged_model is None
 
     def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
         """Record a cause that starts nothing, with the reason; False when it was seen before."""

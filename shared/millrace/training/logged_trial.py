@@ -9,11 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import millrace
 from millrace.contracts import CheckedModel, TrialOutcome, TrialPointer
 from millrace.data.prepared import load_split
 from millrace.entities import Trial
-from millrace.errors import ArtifactIntegrityError, InvalidInputError
+from millrace.errors import ArtifactIntegrityError, InvalidInputError, first_line
+from millrace.features import FeatureMatrix
 from millrace.layout import split_key, trial_key
 from millrace.metrics.catalogue import compute_metrics
 from millrace.ports import ObjectStore
@@ -51,10 +55,13 @@ def record_logged_model(
     if trial.status == "succeeded":
         return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
     update = partial(registry.update_trial, trial.model, trial.run_id, trial.trial_id)
+
+    def refuse(reason: str) -> TrialOutcome:
+        update(status="failed", reason=reason[:MAX_REASON_LENGTH])
+        return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason[:MAX_REASON_LENGTH])
+
     if checked.outcome == "refused":
-        reason = checked.reason[:MAX_REASON_LENGTH]
-        update(status="failed", reason=reason)
-        return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
+        return refuse(checked.reason)
     started = clock()
     body = model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, ONNX_NAME))
     if sha256_of(body) != checked.sha256:
@@ -63,7 +70,10 @@ def record_logged_model(
     schema = load_prepared_schema(run, data_store)
     stored = data_store.get(split_key(run.model, run.run_id, "validation"))
     validation = load_split(stored)
-    predictions = OnnxModel.load(body, schema).run(validation.features)
+    try:
+        predictions = _predict(OnnxModel.load(body, schema), validation.features)
+    except InvalidInputError as error:
+        return refuse(error.message)
     metrics = dict(compute_metrics(schema.task, validation.target, predictions))
     facts = {name: getattr(trial, name) for name in OF_TRIAL} | {"parameters": _parameters(trial, checked)}
     rows = {"validation": len(validation)}
@@ -106,3 +116,23 @@ def _parameters(trial: Trial, checked: CheckedModel) -> dict[str, Any]:
         "source_sha256": checked.source_sha256,
         "example_rows": checked.example_rows,
     }
+
+
+def _predict(model: OnnxModel, features: FeatureMatrix) -> npt.NDArray[Any]:
+    """Return the predictions of a user's model; raises ``InvalidInputError`` unless each row has one.
+
+    The check saw rows that the schema allows: those of the data may be others.
+    """
+    try:
+        predictions = model.run(features)
+    except MemoryError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        raise InvalidInputError(f"it fails on the {len(features):,} validation rows: {first_line(error)}") from error
+    lacking = int((~np.isfinite(predictions).reshape(len(features), -1).all(axis=1)).sum())
+    if lacking:
+        raise InvalidInputError(
+            f"it has no prediction for {lacking:,} of {len(features):,} validation rows: log it with inputs of "
+            "decimals, where values may be missing, and with a prediction for every row"
+        )
+    return predictions

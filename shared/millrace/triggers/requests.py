@@ -185,7 +185,8 @@ def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetim
             f"a finding started run {last.run_id} at {since:%Y-%m-%d %H:%M} UTC, and retraining.cooldown_hours last "
             f"until {until:%Y-%m-%d %H:%M}"
         )
-    recent = sum(now - run.requested_at < _DAY for run in runs)
+    # The run of a proposed model trains nothing.
+    recent = sum(now - run.requested_at < _DAY for run in runs if run.logged_model is None)
     if recent >= spec.runs_per_day:
         return f"{recent} runs were requested in the last 24 hours, and retraining.runs_per_day is {spec.runs_per_day}"
     return None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from millrace.features import FeatureMatrix
 from millrace.proposals.graph_rules import MAX_NODES
+from millrace.proposals.probes import ProbeRows
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import OnnxModel
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -153,7 +154,14 @@ def test_tensors_beside_the_graph_are_taken_inside(dataset: Dataset, files: File
         (b'flavors: {onnx: {data: model.onnx}}\nsignature: {inputs: \'[{"type": "tensor"}]\'}', "from a data frame"),
         (b'flavors: {onnx: {data: model.onnx}}\nsignature: {inputs: \'[{"name": "a"}]\'}', "no input example"),
         (b"!!python/object/apply:os.system ['true']", "no YAML"),
-        (b"[" * 3_000, "no YAML"),
+        (b"[" * 400, "no YAML"),
+        (b"flavors: !!bool x", "no YAML"),
+        (b"flavors: !!timestamp x", "no YAML"),
+        (
+            b'flavors: {onnx: {data: "\\ud800"}}\nsignature: {inputs: \'[{"name": "a"}]\'}\n%s'
+            % b"saved_input_example_info: {type: dataframe, artifact_path: a}",
+            "has no file ?",
+        ),
         (b" " * 500_000, "at most 400,000"),
     ],
 )
@@ -183,9 +191,11 @@ def add_many_nodes(model: ModelProto) -> None:
 
 
 def size_by_value(model: ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "all"))
     model.graph.node.extend(
         [
-            helper.make_node("Cast", ["n0"], ["size"], to=TensorProto.INT64),
+            helper.make_node("Cast", ["n0"], ["column"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["column", "all"], ["size"]),
             helper.make_node("ConstantOfShape", ["size"], ["huge"]),
         ]
     )
@@ -255,6 +265,9 @@ def test_a_model_of_another_schema_is_refused(
         (b'{"columns": ["n0"], "data": [[1, 2]]}', "no data frame"),
         (b'{"columns": ["n0"], "data": []}', "no rows"),
         (b'{"columns": ["n0"], "data": [["a long way"]]}', "cannot be a request"),
+        (b'{"columns": ["n0"], "data": [[[1]]]}', "cannot be a request"),
+        (b'{"columns": ["n0"], "data": [[1%s]]}' % (b"0" * 400), "cannot be a request"),
+        (b'{"columns": ["n0"], "data": {"a": 1}}', "no data frame"),
     ],
 )
 def test_an_example_that_cannot_be_a_request_is_refused(
@@ -287,6 +300,83 @@ def test_a_model_that_mixes_rows_is_refused() -> None:
         model.graph.node.insert(1, helper.make_node("ReduceMean", ["x_decimal"], ["mean"], axes=[0], keepdims=1))
 
     checked, _ = check(with_graph(files, subtract_mean), schema)
+    assert "depends on the other rows" in checked.reason
+
+
+def total(model: ModelProto, axes: list[int], *, keepdims: bool = True) -> None:
+    """Let a graph of whole numbers sum over these axes."""
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(axes), "axes"))
+    model.graph.node[-1].attribute[0].i = int(keepdims)
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    for _ in range(2 if keepdims else 2 - len(axes)):
+        model.graph.output[0].type.tensor_type.shape.dim.add()
+
+
+def not_summed(model: ModelProto) -> None:
+    model.graph.node.pop()
+    model.graph.output[0].name = "all"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: total(model, [0, 1], keepdims=False), "another number of rows"),
+        (lambda model: total(model, [0], keepdims=False), "another number of rows"),
+        (not_summed, "2 values a row"),
+    ],
+)
+def test_a_regression_has_one_value_a_row(change: Callable[[ModelProto], object], reason: str) -> None:
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])]
+    files, schema = whole_number_files(inputs, ["a", "b"], [[1, 2], [3, 4]])
+    checked, _ = check(with_graph(files, change), schema)
+    assert reason in checked.reason
+
+
+def test_a_graph_that_fails_where_a_whole_number_is_missing_is_refused() -> None:
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None, 1]) for name in "ab"]
+    files, schema = whole_number_files(inputs, ["a", "b"], [[1, 2], [None, 2]])
+
+    schema = replace(schema, columns=(Column("a", "integer", minimum=1.0, maximum=3.0), *schema.columns[1:]))
+
+    def embed(model: ModelProto) -> None:
+        """Look up -3 to -1 of a table of three; a missing value is 0, which becomes -4."""
+        for name, value in {"least": -4, "most": 5, "four": 4, "table": np.arange(3, dtype=np.float32)}.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        model.graph.node[0].CopyFrom(helper.make_node("Gather", ["table", "place"], ["a_decimal"]))
+        model.graph.node.insert(0, helper.make_node("Sub", ["clipped", "four"], ["place"]))
+        model.graph.node.insert(0, helper.make_node("Clip", ["a", "least", "most"], ["clipped"]))
+
+    checked, _ = check(with_graph(files, embed), schema)
+    assert "the graph fails on 202 rows as requests are read" in checked.reason
+
+
+def test_an_example_without_a_complete_row_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None, 1]) for name in "ab"]
+    files, schema = whole_number_files(inputs, ["a", "b"], [[None, 2]])
+    monkeypatch.setattr(ProbeRows, "complete_rows", lambda *_: np.empty(0, np.int64))
+    assert "no row of the input example" in check(files, schema)[0].reason
+
+
+def test_a_graph_is_run_on_as_many_rows_as_serving_scores_at_once() -> None:
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])]
+    files, schema = whole_number_files(inputs, ["a", "b"], [[1, 2], [3, 4]])
+
+    def add_one_where_rows_are_many(model: ModelProto) -> None:
+        for name, value in {"first": 0, "many": 1_000}.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        last = model.graph.node.pop()
+        last.input[0] = "more"
+        nodes = [
+            helper.make_node("Shape", ["x"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["rows"]),
+            helper.make_node("Greater", ["rows", "many"], ["are_many"]),
+            helper.make_node("Cast", ["are_many"], ["one"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["all", "one"], ["more"]),
+        ]
+        model.graph.node.extend([*nodes, last])
+
+    checked, _ = check(with_graph(files, add_one_where_rows_are_many), schema)
     assert "depends on the other rows" in checked.reason
 
 

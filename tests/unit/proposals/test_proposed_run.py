@@ -1,22 +1,30 @@
 """A run that evaluates a model which a user logged: from its plan to a version that is served."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from millrace.contracts import CheckedModel, LoggedModelCheck, TrialOutcome, TrialPointer
+from millrace.contracts import CheckedModel, LoggedModelCheck, RegisteredVersion, TrialOutcome, TrialPointer
+from millrace.data.prepared import dump_split, load_split
 from millrace.entities import LoggedModel
-from millrace.errors import ArtifactIntegrityError, InvalidInputError
-from millrace.layout import trial_key, version_key
+from millrace.errors import ArtifactIntegrityError, ConflictError, InvalidInputError
+from millrace.features import FeatureMatrix
+from millrace.layout import split_key, trial_key, version_key
 from millrace.names import CHALLENGER
+from millrace.ports import Put, Update
 from millrace.proposals.check import check_logged_model
+from millrace.registry.items import ModelKeys, encode
 from millrace.registry.registration import register_run
 from millrace.serving.model import OnnxModel
 from millrace.training.logged_trial import record_logged_model
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import TrialRecord
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import Int64TensorType
+from sklearn.linear_model import LogisticRegression
 
-from tests.logged_models import as_columns, example_of, fit_columns, logged_files, to_onnx
+from tests.logged_models import OPSET, as_columns, example_of, fit_columns, logged_files, to_onnx
 from tests.prepared_data import Dataset, make_dataset
 from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 
@@ -102,6 +110,40 @@ def test_a_logged_model_becomes_a_challenger_with_its_authors_numbers(
     np.testing.assert_allclose(served.run(rows), pipeline.predict_proba(as_columns(rows)), atol=1e-5)
 
 
+def test_a_run_after_a_fault_finishes_the_registration_of_the_one_before(
+    world: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version was written, and then the function ended: the number is reserved, so the next run has it too."""
+
+    def register() -> RegisteredVersion:
+        return register_run(
+            world.run, registry=world.registry, model_store=world.model_store, data_store=world.data_store, now=NOW
+        )
+
+    world.evaluate([record(world, check_planned(world))])
+    with monkeypatch.context() as patch:
+        patch.setattr("millrace.registry.registration.assign_alias", ended)
+        with pytest.raises(SystemExit):
+            register()
+    keys = ModelKeys(MODEL)
+    earlier = replace(world.run, run_id="20260503T141400-0f3a9c2b7d1e")
+    world.registry.store.write(Put(keys.item("RUN", earlier.run_id), encode(earlier)))
+    world.registry.store.write(Update(keys.item("VERSION", LOGGED.version), {"run_id": earlier.run_id}))
+
+    assert register().outcome == "kept"
+    assert world.registry.get_state(MODEL).aliases == {CHALLENGER: LOGGED.version}
+    assert world.registry.get_version(MODEL, LOGGED.version).outcome == "kept"
+
+    other = replace(LOGGED, source="models:/m-2")
+    world.registry.update_run(MODEL, earlier.run_id, logged_model=other)
+    with pytest.raises(ConflictError, match="belongs to run"):
+        register()
+
+
+def ended(*_: object) -> None:
+    raise SystemExit
+
+
 def test_the_plan_is_the_same_again_and_offers_only_what_the_check_reads(world: TrainingRun) -> None:
     first, again = world.plan(), world.plan()
     assert first == again
@@ -121,6 +163,49 @@ def test_a_refused_model_rejects_its_run_with_the_reason(world: TrainingRun) -> 
     assert verdict.decision == "reject"
     assert "no onnx flavor" in verdict.reasons[1]
     assert world.run.status == "rejected"
+
+
+def without_values(dataset: Dataset, rows: int) -> FeatureMatrix:
+    """Validation rows, the first of which lack the first number."""
+    given = dataset.splits["validation"].features
+    numbers = given.numbers.copy()
+    numbers[:, 0] = np.where(np.arange(len(given)) < rows, np.nan, np.nan_to_num(numbers[:, 0]))
+    return FeatureMatrix(numbers, given.strings)
+
+
+def test_a_model_without_a_prediction_for_some_rows_is_a_failed_trial(world: TrainingRun, dataset: Dataset) -> None:
+    schema, train = dataset.schema, dataset.splits["train"]
+    whole = [("n0", Int64TensorType([None, 1]))]
+    logits = convert_sklearn(
+        LogisticRegression().fit(np.nan_to_num(train.features.numbers[:, :1]), np.array(schema.classes)[train.target]),
+        initial_types=whole,
+        target_opset=OPSET,
+    )
+    files = logged_files(logits.SerializeToString(), ["n0"], {"columns": ["n0"], "data": [[1], [2], [3]]})
+    for name, body in files.items():
+        world.model_store.put(PREFIX + name, body)
+    key = split_key(MODEL, RUN_ID, "validation")
+    split = load_split(world.data_store.get(key))
+    world.data_store.put(key, dump_split(replace(split, features=without_values(dataset, 5))))
+    outcome = record(world, check_planned(world))
+    assert outcome.outcome == "failed"
+    assert f"no prediction for 5 of {len(split):,} validation rows" in outcome.reason
+    assert world.evaluate([outcome]).decision == "reject"
+    assert world.run.status == "rejected"
+
+
+def test_a_model_that_fails_on_the_rows_of_the_data_is_a_failed_trial(
+    world: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = check_planned(world)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] indices element out of data bounds\nmore")
+
+    monkeypatch.setattr(OnnxModel, "run_inputs", fail)
+    outcome = record(world, pointer)
+    assert outcome.outcome == "failed"
+    assert outcome.reason.endswith("indices element out of data bounds")
 
 
 def test_what_was_not_checked_is_not_taken(world: TrainingRun) -> None:

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
-from millrace.entities import CauseRecord
+from millrace.entities import CauseRecord, LoggedModel
 from millrace.spec import ModelSpec
 from millrace.triggers.requests import finish_run, refuse, request_training
 
@@ -59,6 +60,13 @@ class TestRules:
         spec = retraining(runs_per_day=2, cooldown_hours=0)
         assert refuse(make_cause(kind=kind), spec, runs(1, 24), NOW) is None
         assert "runs_per_day is 2" in refuse(make_cause(kind=kind), spec, runs(1, 23.9), NOW)
+
+    def test_runs_of_proposed_models_take_nothing_from_the_day(self):
+        spec = retraining(runs_per_day=1)
+        logged = LoggedModel("models:/m-1", "mlflow/m-1/", 1, "ann")
+        proposals = [replace(run, logged_model=logged) for run in runs(1, 2, 3, kind="logged_model")]
+        assert refuse(make_cause(kind="drift"), spec, proposals, NOW) is None
+        assert refuse(make_cause(kind="drift"), spec, [*proposals, *runs(4)], NOW)
 
 
 class World:
@@ -137,6 +145,15 @@ class TestRequests:
         assert (record.status, record.run_id) == ("skipped", first.run_id)
         assert world.registry.get_state(MODEL).pending_causes == 0
         assert world.last_entry().details["answered_by"] == first.run_id
+
+    def test_a_finding_waits_for_the_run_of_a_proposed_model_which_trains_nothing(self):
+        world = World()
+        logged = LoggedModel("models:/m-1", "mlflow/m-1/", 1, "ann")
+        proposal = replace(make_cause("proposal", kind="logged_model"), logged_model=logged)
+        run = request_training(proposal, registry=world.registry, pipeline=world.pipeline, now=NOW).run_id
+        assert world.ask("incident-1", "drift", minutes=1).outcome == "deferred"
+        follow_up = world.registry.get_run(MODEL, self.finish(world, run))
+        assert (follow_up.kind, follow_up.logged_model) == ("drift", None)
 
     def test_an_upload_still_waits_for_the_run_that_a_finding_started(self):
         world = World(runs_per_day=1)
