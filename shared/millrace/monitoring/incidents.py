@@ -3,8 +3,8 @@
 A subject is in alarm when enough of its last windows were breaches (k of n). All subjects in alarm of one event are one
 incident: it opens once, goes on while any of its subjects does, and is resolved when all of them have been quiet. An
 incident that reopens soon after is the same one, and nobody is notified again until the cooldown is over, which begins
-with the last resolution that was notified: an incident that comes and goes is notified once a cooldown. People are
-notified once. The event is published again while an incident goes on, because its request for a training run may have
+with the last resolution that was notified: an incident that comes and goes is notified once a cooldown, by a window in
+breach. People are notified once. The event is published again while an incident goes on, because its request for a training run may have
 been refused: too soon after another run, or past the day's budget.
 """
 
@@ -314,7 +314,7 @@ def _open(before: Incident | None, alarms: dict[str, ActiveFinding], event: Even
 def _step(before: Incident | None, incident: Incident, now: datetime, repeat_after: timedelta) -> Step | None:
     was_open = before is not None and before.is_open
     muted = incident.muted_until is not None and now < incident.muted_until
-    if incident.is_open and not incident.notified and not muted:
+    if incident.is_open and not incident.notified and not muted and not incident.is_quiet:
         return "opened"
     if incident.is_open and incident.requested_at and now >= incident.requested_at + repeat_after:
         return "persists" if incident.notified and not incident.is_quiet else None

@@ -109,6 +109,13 @@ def test_within_the_cooldown_nobody_is_told_again_until_it_is_over():
     assert told == [(27, "opened", "DriftDetected")]
 
 
+def test_what_came_back_within_the_cooldown_and_is_quiet_after_it_is_not_notified_until_it_is_in_breach():
+    back = ["breach"] * 2 + ["ok"] * 2 + ["ok"] * 16 + ["breach"] * 7  # resolved, and back before the day is over
+    _, told = run([*back, "ok", "ok", "breach"])
+    assert told == [(1, "opened", "DriftDetected"), (3, "resolved", "DriftDetected"), (29, "opened", "DriftDetected")]
+    assert told[:2] == run([*back, *["ok"] * 300])[1]
+
+
 def test_the_cooldown_holds_each_time_that_an_incident_comes_back():
     """Two windows are in breach and three are not: a day holds one alert and one end at most."""
     flapping = [[finding("breach", "data_quality")]] * 2 + [[finding("ok", "data_quality")]] * 3
