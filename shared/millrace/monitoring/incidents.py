@@ -4,8 +4,8 @@ A subject is in alarm when enough of its last windows were breaches (k of n). Al
 incident: it opens once, goes on while any of its subjects does, and is resolved when all of them have been quiet. An
 incident that reopens soon after is the same one, and nobody is notified again until the cooldown is over, which begins
 with the last resolution that was notified: an incident that comes and goes is notified once a cooldown, by a window in
-breach. People are notified once. The event is published again while an incident goes on, because its request for a training run may have
-been refused: too soon after another run, or past the day's budget.
+breach. People are notified once. The event is published again while an incident goes on, because its request for a
+training run may have been refused: too soon after another run, or past the day's budget.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -262,7 +262,8 @@ def fit_stopped(
     """Fit boosting on the training rows as long as the loss of the validation rows falls.
 
     Returns the pipeline, the kinds of warnings, the validation rows, and the iterations that all of them need. Each
-    part of the rows is predicted by as many iterations as the other parts need, so that no row chooses its own model.
+    part of the rows is predicted by as many iterations as the other parts need, up to those of the fit, which the loss
+    of all rows ends: only in that does a row have a say in the model that predicts it.
     """
     pipeline, kinds = _fit(trial, schema, stopping(trial.parameters), train, validation)
     estimator, part_of = pipeline[-1], _parts(trial, schema, validation)

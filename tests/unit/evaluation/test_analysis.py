@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split, load_columns, load_row_ids, load_split
 from millrace.documents import to_plain
+from millrace.evaluation import analysis
 from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze
 from millrace.evaluation.holdout import measure
 from millrace.features import FeatureMatrix
@@ -15,6 +17,7 @@ from millrace.metrics.catalogue import METRICS, get_metric
 from millrace.schema import TASKS, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
+from millrace.training.trial_record import LOGGED
 
 from tests.prepared_data import Dataset, make_dataset, make_schema
 from tests.registry_builders import make_trial
@@ -198,8 +201,7 @@ def test_many_classes_are_examined_in_little_room():
         TickingClock(step=0.001),
     )
 
-    analysis = analyze(winner).analysis
-    document = to_plain(analysis)
+    document = to_plain(analyze(winner).analysis)
 
     assert document["confusion"]["matrix"] is None
     assert len(document["confusion"]["commonest"]) == 30
@@ -209,6 +211,27 @@ def test_many_classes_are_examined_in_little_room():
     assert len(json.dumps(document)) < 60_000
     low, high = (getattr(measured.estimates(0.95)["roc_auc_ovr"], end) for end in ("low", "high"))
     assert low < measured.metrics["roc_auc_ovr"] < high
+
+
+def test_the_learning_curve_fits_what_the_winner_has_with_its_iterations_fixed(monkeypatch):
+    fitted = []
+    monkeypatch.setattr(analysis, "learning_curve", lambda trial, *_, **__: fitted.append(trial))
+    winner = SimpleNamespace(
+        spec=ModelSpec(),
+        metric=get_metric("binary", "roc_auc"),
+        trial=replace(make_trial("t1"), candidate="hist_gradient_boosting", parameters={"patience": 20}),
+        record=SimpleNamespace(final_parameters={"max_iter": 7}),
+        schema=None,
+        splits=SimpleNamespace(train=None, validation=None),
+        clock=None,
+    )
+    fit = SimpleNamespace(splits={name: SimpleNamespace(metrics={}) for name in ("train", "validation")})
+    analysis._learning_curve(winner, fit)
+    assert [trial.parameters for trial in fitted] == [{"max_iter": 7}]
+
+    winner.trial = replace(winner.trial, candidate=LOGGED)
+    assert analysis._learning_curve(winner, fit) is None
+    assert len(fitted) == 1
 
 
 def test_columns_told_apart_and_row_ids_come_back_as_they_were():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from millrace.causes import LOGGED_MODEL
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import dump_split
 from millrace.entities import Cause, LedgerEntry, Run
@@ -103,6 +104,10 @@ def test_a_finding_and_a_request_by_hand_are_reasons(kind, expected):
 def test_a_manual_request_that_was_forced_is_one_reason():
     by_hand = Cause("c1", MODEL, "manual", NOW, reason="requested by hand")
     assert reasons(by_hand, summary={"forced": True}) == ("it was requested by hand",)
+    upload = Cause("c1", MODEL, "upload", NOW)
+    assert reasons(upload, summary={"forced": True}) == ("a new version was requested (--force)",)
+    logged = Cause("c1", MODEL, LOGGED_MODEL, NOW, reason="fraud logged")
+    assert "--force" not in str(reasons(logged, summary={"forced": True}))
 
 
 def test_every_reason_stands_in_the_gates_decision():

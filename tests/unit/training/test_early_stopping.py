@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,17 +88,31 @@ def test_without_folds_a_validation_row_has_the_iterations_that_the_others_need(
         )
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_a_validation_row_or_two_stop_it_too(rows):
+def test_one_validation_row_stops_the_fit_that_predicts_it():
     dataset = make_dataset("binary", rows=200)
     _, trial = planned()
-    few = dataset.splits["validation"].take(np.arange(rows))
+    one = dataset.splits["validation"].take(np.arange(1))
 
-    _, _, held, iterations = fit_stopped(trial, dataset.schema, dataset.splits["train"], few)
+    pipeline, _, held, iterations = fit_stopped(trial, dataset.schema, dataset.splits["train"], one)
 
-    assert len(held.predictions) == rows
-    assert np.isfinite(held.predictions).all()
-    assert iterations >= 1
+    assert len(pipeline[-1]._predictors) == iterations >= 1
+    np.testing.assert_array_equal(held.predictions, predict_estimator(pipeline, one.features, "binary"))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_the_losses_that_stop_a_regression_are_of_its_centred_target(offset):
+    dataset = make_dataset("regression", rows=200)
+    _, trial = planned("regression")
+    train, validation = (
+        replace(split, target=split.target + offset)
+        for split in (dataset.splits["train"], dataset.splits["validation"])
+    )
+
+    pipeline, _, held, _ = fit_stopped(trial, dataset.schema, train, validation)
+
+    first, *_, last = (losses.mean() for losses in fitting._staged_losses(pipeline, dataset.schema, validation))
+    assert last < first < 3.0  # of a target with a spread of one
+    np.testing.assert_allclose(last, np.mean(((held.target - held.predictions) / pipeline.scale) ** 2), rtol=0.2)
 
 
 def test_a_fold_has_the_iterations_that_the_other_folds_need(monkeypatch):
