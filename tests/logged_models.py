@@ -86,12 +86,13 @@ def logged_files(onnx: bytes, columns: Sequence[str], example: Mapping[str, Any]
     }
 
 
-def check(files: Mapping[str, bytes], schema: TableSchema) -> tuple[CheckedModel, bytes]:
+def check(files: Mapping[str, bytes], schema: TableSchema, more_files: int = 0) -> tuple[CheckedModel, bytes]:
     """Check a logged model; returns the result, and the wrapped graph."""
     written: dict[str, bytes] = {}
     addresses = {**files, "schema": json.dumps(schema.to_dict()).encode()}
     request = LoggedModelCheck(
         files=[LoggedFile(name=name, size=len(body), url=name) for name, body in files.items()],
+        more_files=more_files,
         schema_url="schema",
         target_url="target",
     )

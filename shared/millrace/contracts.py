@@ -59,6 +59,7 @@ class LoggedModelCheck(Contract):
     """Input of ``check_logged_model``, which has no rights: presigned addresses of all that it reads and writes."""
 
     files: list[LoggedFile]
+    more_files: int = Field(default=0, ge=0)  # than those, which are as many as are taken
     schema_url: str
     target_url: str  # of the wrapped model
 

@@ -3,6 +3,7 @@
 import ast
 
 import pytest
+from millrace.training.planning import LOGGED_TRIAL
 
 from tests.template.aws_calls import ACTIONS, ADAPTERS, AWS, REGISTRY, boto_calls, handler_actions, parse
 from tests.template.table_access import grants, is_granted
@@ -183,3 +184,9 @@ def test_no_function_has_a_permission_elsewhere():
         "ScoringScheduleRole",
         "TrainingPipelineRole",
     ]
+
+
+def test_policies_name_the_trial_of_a_logged_model() -> None:
+    """What the check may write, and the trial's record may read, is the model of that one trial."""
+    text = (ROOT / "template.yaml").read_text()
+    assert text.count(f"/*/runs/*/{LOGGED_TRIAL}/model.onnx") == text.count("-mlflow/model.onnx") == 2

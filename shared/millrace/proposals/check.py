@@ -30,8 +30,6 @@ TOLERANCE = 1e-4
 #: Probabilities of a row may miss one by this much.
 SUM_TOLERANCE = 1e-3
 MAX_SCHEMA_BYTES = 50_000_000
-#: Files of a logged model that are read beside those that it names: tensors of its graph.
-MAX_FILES = 20
 #: Rows that are scored alone, too; and rows that are scored at once, as many as serving does.
 SINGLE_ROWS, MANY_ROWS = 5, CHUNK_ROWS
 
@@ -73,6 +71,12 @@ def check_logged_model(request: LoggedModelCheck, fetch: Fetch, store: Store) ->
 
 
 def _check(files: LoggedFiles, schema: TableSchema) -> tuple[CheckedModel, bytes]:
+    taken, more = len(files.request.files), files.request.more_files
+    if more:
+        raise InvalidInputError(
+            f"the logged model has {taken + more} files beside MLflow's folders; at most {taken} are taken: save its "
+            "tensors in one file"
+        )
     mlmodel = MlmodelFile.parse(files.read(MLMODEL, MAX_MLMODEL_BYTES))
     source = files.read(mlmodel.model_file, MAX_MODEL_BYTES)
     model = read_graph(source, _Tensors(files))
@@ -117,7 +121,7 @@ def _check(files: LoggedFiles, schema: TableSchema) -> tuple[CheckedModel, bytes
 
 
 class _Tensors(Mapping[str, bytes]):
-    """The other files of a logged model, for tensors that lie outside its graph."""
+    """The other files of a logged model, for tensors that lie outside its graph: as many bytes as a model may have."""
 
     def __init__(self, files: LoggedFiles) -> None:
         self._files = files
@@ -125,9 +129,10 @@ class _Tensors(Mapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self._read:
-            if len(self._read) >= MAX_FILES or name not in list(self):
+            if name not in list(self):
                 raise KeyError(name)
-            self._read[name] = self._files.read(name, MAX_MODEL_BYTES)
+            left = MAX_MODEL_BYTES - sum(map(len, self._read.values()))
+            self._read[name] = self._files.read(name, left)
         return self._read[name]
 
     def __iter__(self) -> Any:

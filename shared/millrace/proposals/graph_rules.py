@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, checker, h
 from millrace.errors import InvalidInputError, first_line
 from millrace.proposals.value_rules import check_values, names_of
 
-#: Of the model and of each further file with its tensors.
+#: Of the model with its tensors, whatever files they lie in.
 MAX_MODEL_BYTES = 64_000_000
 MAX_NODES = 20_000
 #: Operator sets: older ones lack what the wrapper adds, later ones what ONNX Runtime's kernels are tested with.
@@ -56,13 +56,19 @@ def read_graph(body: bytes, files: Mapping[str, bytes]) -> ModelProto:
         raise InvalidInputError("the graph has functions or training information: export it for inference alone")
     _check_opsets(model)
     _check_nodes(model.graph)
+    room = MAX_MODEL_BYTES - len(body)
     for tensor in _tensors(model.graph):
-        _take_inside(tensor, files)
+        room -= _take_inside(tensor, files, room)
     try:
         checker.check_model(model, full_check=True)
     except Exception as error:  # its classes have no base of their own
         raise InvalidInputError(f"ONNX's checker refuses the graph: {first_line(error)}") from error
-    check_values(model)
+    try:
+        check_values(model)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # as above
+        raise InvalidInputError(f"the graph cannot be read: {first_line(error)}") from error
     return model
 
 
@@ -101,22 +107,28 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def _take_inside(tensor: TensorProto, files: Mapping[str, bytes]) -> None:
-    """Copy a tensor's bytes from another file of the model's folder into it."""
+def _take_inside(tensor: TensorProto, files: Mapping[str, bytes], room: int) -> int:
+    """Copy a tensor's bytes from another file of the model's folder into it; return their number, at most ``room``."""
     if tensor.data_location != TensorProto.EXTERNAL:
-        return
+        return 0
     entries = {entry.key: entry.value for entry in tensor.external_data}
     body = files.get(entries.get("location", ""))
     if body is None:
         raise InvalidInputError("a tensor lies in a file that is none of the logged model's")
     try:
         start = int(entries.get("offset", "0"))
-        length = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        length = int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
         stated = int(entries.get("length", length))
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidInputError("a tensor's place in another file cannot be read") from error
     if start < 0 or length < 0 or start + length > len(body) or stated != length:
         raise InvalidInputError("a tensor's place in another file is not inside it")
+    if length > room:
+        # Many tensors may lie over each other in a file.
+        raise InvalidInputError(
+            f"the graph with its tensors has more than the {MAX_MODEL_BYTES:,} bytes that are taken"
+        )
     tensor.raw_data = body[start : start + length]
     tensor.ClearField("data_location")
     tensor.ClearField("external_data")
+    return length

@@ -5,18 +5,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from millrace.contracts import Lane, PlanningRequest, TrainingPlan, TrialOutcome, TrialPointer
+from millrace.contracts import (
+    Lane,
+    LoggedFile,
+    LoggedModelCheck,
+    PlanningRequest,
+    TrainingPlan,
+    TrialOutcome,
+    TrialPointer,
+)
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.documents import to_plain
-from millrace.entities import FINISHED_TRIAL_STATUSES, Run, Trial
+from millrace.entities import FINISHED_TRIAL_STATUSES, LoggedModel, Run, Trial
 from millrace.errors import InvalidInputError, WorkerCrashedError
-from millrace.layout import prepared_key
+from millrace.layout import prepared_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
-from millrace.training.logged_plan import plan_logged_model
 from millrace.training.search_plan import (
     DEFAULT_TRIALS,
     DEFAULT_TRIALS_IN_ROUNDS,
@@ -30,9 +37,14 @@ from millrace.training.search_plan import (
     survivors,
 )
 from millrace.training.search_space import BASELINE, SearchSpace, override_search_space, select_search_spaces
+from millrace.training.trial_record import LOGGED, ONNX_NAME
 
 NO_OUTCOME = "the worker ended without recording a result"
 MAX_REASON_LENGTH = 500
+#: The trial of a run that evaluates a model of a user; policies of the template name it.
+LOGGED_TRIAL = f"01-{LOGGED}"
+#: Files of a logged model that its check may read: their addresses have to fit a step's input.
+MAX_LOGGED_FILES = 50
 
 
 def load_prepared_schema(run: Run, data_store: ObjectStore) -> TableSchema:
@@ -216,6 +228,53 @@ def _fitting_spaces(
             raise InvalidInputError(f"{space.candidate} cannot be trained: {reason}")
         left_out[space.candidate] = reason
     return kept, left_out
+
+
+def plan_logged_model(
+    run: Run,
+    logged: LoggedModel,
+    spec: ModelSpec,
+    *,
+    registry: Registry,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+) -> TrainingPlan:
+    """Record the one trial of a run that evaluates a model of a user; return its pointer with the check. Idempotent.
+
+    The check runs in a function without rights (:mod:`millrace.proposals.check`): it reads and writes by addresses that
+    are signed here, each good for one object and one hour.
+    """
+    known = {trial.trial_id for trial in registry.list_trials(run.model, run.run_id)}
+    if LOGGED_TRIAL not in known:
+        parameters = {
+            "source": logged.source,
+            "mlflow_run_id": logged.mlflow_run_id,
+            "mlflow_model_id": logged.mlflow_model_id,
+            "proposed_by": logged.proposed_by,
+        }
+        trial = Trial(
+            run.model,
+            run.run_id,
+            LOGGED_TRIAL,
+            LOGGED,
+            {name: one for name, one in parameters.items() if one},
+            spec.seed,
+        )
+        registry.put_trials([trial])
+        registry.update_run(run.model, run.run_id, stage="training")
+    files = [
+        LoggedFile(name=name, size=listed.size, url=model_store.sign_read(listed.key))
+        for listed in model_store.list(logged.prefix)
+        if "/" not in (name := listed.key.removeprefix(logged.prefix))
+    ]
+    check = LoggedModelCheck(
+        files=files[:MAX_LOGGED_FILES],
+        more_files=len(files[MAX_LOGGED_FILES:]),
+        schema_url=data_store.sign_read(prepared_key(run.model, run.run_id, "schema.json")),
+        target_url=model_store.sign_write(trial_key(run.model, run.run_id, LOGGED_TRIAL, ONNX_NAME)),
+    )
+    pointer = TrialPointer(model=run.model, run_id=run.run_id, trial_id=LOGGED_TRIAL, kind="logged", check=check)
+    return TrainingPlan(round=1, last_round=True, lanes=[Lane(trials=[pointer])])
 
 
 def _pointers(run: Run, registry: Registry, round_number: int) -> TrainingPlan:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from millrace.features import FeatureMatrix
-from millrace.proposals.graph_rules import MAX_NODES
+from millrace.proposals.check import check_logged_model
+from millrace.proposals.graph_rules import MAX_NODES, read_graph
 from millrace.proposals.probes import ProbeRows
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import OnnxModel
@@ -143,6 +144,34 @@ def test_tensors_beside_the_graph_are_taken_inside(dataset: Dataset, files: File
     assert "not inside it" in checked.reason
     del beside["weights.bin"]
     assert "none of the logged model's" in check(beside, dataset.schema)[0].reason
+
+
+def outside(name: str, location: str, rows: int) -> TensorProto:
+    """A tensor of so many 32-bit numbers at the beginning of a file."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[rows], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("locations", "reason"),
+    [(["a.bin"] * 5, "more than the 100,000 bytes"), (["a.bin", "b.bin"], "b.bin has 80,000 bytes; at most 20,000")],
+    ids=["tensors over each other", "files"],
+)
+def test_all_that_a_model_takes_inside_has_one_limit(
+    dataset: Dataset, files: Files, locations: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{read_graph.__module__}.MAX_MODEL_BYTES", 100_000)
+    monkeypatch.setattr(f"{check_logged_model.__module__}.MAX_MODEL_BYTES", 100_000)
+    tensors = [outside(f"t{place}", location, 10_000) for place, location in enumerate(locations)]
+    large = with_graph(files, lambda model: model.graph.initializer.extend(tensors))
+    checked, _ = check({**large, **dict.fromkeys(locations, bytes(80_000))}, dataset.schema)
+    assert reason in checked.reason
+
+
+def test_more_files_than_are_taken_are_refused_as_such(dataset: Dataset, files: Files) -> None:
+    checked, _ = check(files, dataset.schema, more_files=11)
+    assert "has 14 files beside MLflow's folders; at most 3 are taken" in checked.reason
 
 
 @pytest.mark.parametrize(

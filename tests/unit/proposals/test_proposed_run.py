@@ -18,6 +18,7 @@ from millrace.registry.items import ModelKeys, encode
 from millrace.registry.registration import register_run
 from millrace.serving.model import OnnxModel
 from millrace.training.logged_trial import record_logged_model
+from millrace.training.planning import MAX_LOGGED_FILES
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import TrialRecord
 from skl2onnx import convert_sklearn
@@ -153,6 +154,16 @@ def test_the_plan_is_the_same_again_and_offers_only_what_the_check_reads(world: 
     assert [file.name for file in pointer.check.files] == ["MLmodel", "input_example.json", "model.onnx"]
     assert pointer.check.target_url == f"memory://models/{trial_key(MODEL, RUN_ID, pointer.trial_id, 'model.onnx')}"
     assert len(world.registry.list_trials(MODEL, RUN_ID)) == 1
+
+
+def test_a_model_of_many_files_is_refused_for_their_number(world: TrainingRun) -> None:
+    for number in range(60):
+        world.model_store.put(f"{PREFIX}a{number}.bin", b"-")
+    pointer = check_planned(world)
+    assert pointer.check is not None
+    assert (len(pointer.check.files), pointer.check.more_files) == (MAX_LOGGED_FILES, 13)
+    assert pointer.checked is not None
+    assert "has 63 files" in pointer.checked.reason
 
 
 def test_a_refused_model_rejects_its_run_with_the_reason(world: TrainingRun) -> None:
