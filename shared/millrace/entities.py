@@ -21,8 +21,8 @@ RunStage = Literal[
 ]
 TrialStatus = Literal["planned", "running", "succeeded", "failed", "skipped", "eliminated"]
 VersionStatus = Literal["registered", "retired"]
-#: The decision about a version as champion; pending at first.
 VersionSource = Literal["training", "mlflow"]
+#: The decision about a version as champion; pending at first.
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 #: A release is active while it is running or paused.
 ReleaseStatus = Literal["running", "paused", "completed", "rolled_back", "aborted", "superseded", "expired"]

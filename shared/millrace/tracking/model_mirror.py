@@ -302,7 +302,8 @@ class ModelMirror:
             "status": run.status,
             "reasons": "; ".join(run.reasons),
             "outcome": str(run.summary.get("outcome", "")),
-            "version": "" if run.version is None else str(run.version),
+            # Not the run's own number, which is reserved for a proposed model before it is one.
+            "version": str(run.summary.get("version", "")),
         }
         metrics = dict(version.metrics) if version and version.run_id == run.run_id else {}
         return RunRecord(

@@ -5,8 +5,8 @@ gate; then it is the challenger, or its registration has failed with the reasons
 used again.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from millrace.causes import LOGGED_MODEL
@@ -17,7 +17,8 @@ from millrace.tracking.model_records import ModelVersionRecord
 from millrace.tracking.tracking_calls import TrackingCall
 
 if TYPE_CHECKING:
-    from millrace.entities import LoggedModel, Run
+    from millrace.entities import Cause, LoggedModel
+    from millrace.registry.store import Registry
 
 _MLMODEL, _ONNX = "MLmodel", ".onnx"
 
@@ -25,38 +26,61 @@ _MLMODEL, _ONNX = "MLmodel", ".onnx"
 def propose_version(call: TrackingCall, model: MirroredModel, proposed: ModelVersionRecord) -> dict[str, Any]:
     """Reserve a number for a logged model, and request the run that checks and evaluates it.
 
+    The same again, while that one is pending, is the same version: clients repeat a request after an error.
+
     Raises
     ------
     InvalidInputError
-        When it is no ONNX model that was logged here, or has tags.
+        When it is no ONNX model that was logged here, or has tags, a description or a link.
     InvalidStateError
         When the model has no data to evaluate it on.
     ForbiddenError
         When this server cannot start runs.
     """
     from millrace.entities import Cause, LoggedModel  # noqa: PLC0415 - few requests propose
-    from millrace.triggers.requests import request_training  # noqa: PLC0415 - as above
+    from millrace.triggers.requests import find_refusal, request_training  # noqa: PLC0415 - as above
 
-    name = model.name
-    prefix = _find_folder(call, name, proposed)
-    registry = call.registry()
+    name, registry, pipeline = model.name, call.registry(), call.pipeline()
     logged = LoggedModel(
         source=proposed.source,
-        prefix=prefix,
-        version=registry.next_version(name),
+        prefix=_find_folder(call, name, proposed),
+        version=0,
         proposed_by=call.actor,
         mlflow_run_id=proposed.run_id,
         mlflow_model_id=proposed.logged_model_id,
     )
-    reason = f"{proposed.source} was proposed as version {logged.version} by a client of MLflow"
-    cause = Cause(
-        make_cause_id(LOGGED_MODEL, name, call.make_id()), name, LOGGED_MODEL, call.now, None, reason, None, logged
-    )
-    result = request_training(cause, registry=registry, pipeline=call.pipeline(), now=call.now, actor=call.actor)
+    cause = _find_pending_cause(registry, name, logged)
+    if cause is None:
+        cause = Cause(
+            make_cause_id(LOGGED_MODEL, name, call.make_id()), name, LOGGED_MODEL, call.now, logged_model=logged
+        )
+        if refusal := find_refusal(cause, registry, call.now):
+            raise InvalidStateError(refusal)
+        # Last, because a number is not used again.
+        logged = replace(logged, version=registry.next_version(name))
+        reason = f"{logged.source} was proposed as version {logged.version} by a client of MLflow"
+        cause = replace(cause, reason=reason, logged_model=logged)
+    result = request_training(cause, registry=registry, pipeline=pipeline, now=call.now, actor=call.actor)
     call.publish()
-    if result.outcome == "skipped":
+    if result.outcome == "skipped" or cause.logged_model is None:
         raise InvalidStateError(result.reason)
-    return _describe(model, logged, call.now_ms, _Progress(result.run_id))
+    return _describe(model, cause.logged_model, milliseconds(cause.occurred_at) or 0, _Progress(result.run_id))
+
+
+def _find_pending_cause(registry: "Registry", name: str, logged: "LoggedModel") -> "Cause | None":
+    """Return the cause of the same proposal by the same caller, if it waits, or is that of the active run."""
+    from millrace.entities import FINISHED_STATUSES  # noqa: PLC0415 - as above
+
+    found = registry.list_pending_causes(name, MAX_RUNS)
+    active = registry.get_state(name).active_run_id
+    run = registry.find_run(name, active) if active else None
+    if run and run.status not in FINISHED_STATUSES:
+        found += registry.find_causes(name, run.cause_ids)
+    for record in found:
+        other = record.cause.logged_model
+        if other and replace(other, version=0) == logged:
+            return record.cause
+    return None
 
 
 def _find_folder(call: TrackingCall, name: str, proposed: ModelVersionRecord) -> str:
@@ -65,8 +89,10 @@ def _find_folder(call: TrackingCall, name: str, proposed: ModelVersionRecord) ->
     location = proposed.location.rstrip("/") + "/"
     if not location.startswith(f"{call.artifact_root}/"):
         raise InvalidInputError(f"a version of {name!r} is a model that was logged here, not {proposed.source!r}")
-    if proposed.tags:
-        raise InvalidInputError(f"{name!r} is one of Millrace's models, whose versions take no tags: leave them out")
+    if proposed.tags or proposed.description or proposed.run_link:
+        raise InvalidInputError(
+            f"{name!r} is one of Millrace's models, whose versions take no tags, description or link: leave them out"
+        )
     prefix = location.removeprefix(begin)
     names = {listed.key.removeprefix(prefix) for listed in call.objects.list(prefix)}
     if _MLMODEL not in names or not any(one.endswith(_ONNX) for one in names):
@@ -79,22 +105,27 @@ def _find_folder(call: TrackingCall, name: str, proposed: ModelVersionRecord) ->
 
 def describe_proposal(model: MirroredModel, number: int) -> dict[str, Any]:
     """Return a version that is proposed, or was and is not registered; raises ``VersionNotFoundError``."""
-    registry = model.call.registry()
-    for record in registry.list_pending_causes(model.name):
+    for described in describe_proposals(model, ()):
+        if described["version"] == str(number):
+            return described
+    raise VersionNotFoundError(f"{model.name!r} has no version {number}")
+
+
+def describe_proposals(model: MirroredModel, registered: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the versions that are proposed, or were and are not ``registered``: each once, by its latest run."""
+    registry, seen = model.call.registry(), set(registered)
+    for record in registry.list_pending_causes(model.name, MAX_RUNS):
         logged = record.cause.logged_model
-        if logged and logged.version == number:
-            created = milliseconds(record.cause.occurred_at) or 0
-            return _describe(model, logged, created, _Progress(None))
-    run = _find_run(registry.list_runs(model.name, limit=MAX_RUNS), number)
-    if run is None or run.logged_model is None:
-        raise VersionNotFoundError(f"{model.name!r} has no version {number}")
-    is_over = run.status in ("rejected", "failed", "skipped")
-    progress = _Progress(run.run_id, "; ".join(run.reasons) if is_over else None)
-    return _describe(model, run.logged_model, milliseconds(run.requested_at) or 0, progress)
-
-
-def _find_run(runs: "Iterable[Run]", number: int) -> "Run | None":
-    return next((run for run in runs if run.logged_model and run.logged_model.version == number), None)
+        if logged and str(logged.version) not in seen:
+            seen.add(str(logged.version))
+            yield _describe(model, logged, milliseconds(record.cause.occurred_at) or 0, _Progress(None))
+    for run in registry.list_runs(model.name, limit=MAX_RUNS):
+        logged = run.logged_model
+        if logged and str(logged.version) not in seen:
+            seen.add(str(logged.version))
+            is_over = run.status in ("rejected", "failed", "skipped")
+            progress = _Progress(run.run_id, "; ".join(run.reasons) if is_over else None)
+            yield _describe(model, logged, milliseconds(run.requested_at) or 0, progress)
 
 
 @dataclass(frozen=True, slots=True)

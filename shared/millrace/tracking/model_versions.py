@@ -10,7 +10,7 @@ from millrace.ports import Delete, Exists, StoreChange
 from millrace.tracking.arguments import BOOLEAN, INTEGER, LIST, TEXT, required, validate_key
 from millrace.tracking.logged_models import find_logged_model
 from millrace.tracking.model_mirror import find_mirrored_model, list_mirrored_models, mirrored_only
-from millrace.tracking.model_proposals import describe_proposal, propose_version
+from millrace.tracking.model_proposals import describe_proposal, describe_proposals, propose_version
 from millrace.tracking.model_records import (
     NO_STAGE,
     AliasEntry,
@@ -272,7 +272,9 @@ def _list(call: TrackingCall, comparisons: Iterable[FilterComparison]) -> Iterat
     if name is not None:
         mirrored = find_mirrored_model(call, name)
         if mirrored:
-            yield from mirrored.describe_versions()
+            registered = list(mirrored.describe_versions())
+            yield from registered
+            yield from describe_proposals(mirrored, {one["version"] for one in registered})
         else:
             models = [record for record in list_registered(call) if record.name == name]
             for model in models:

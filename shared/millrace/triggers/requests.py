@@ -225,7 +225,7 @@ def request_training(
     costs : CostSettings, optional
         Settings that a model's budget is compared by.
     """
-    if refusal := refusal or _find_refusal(cause, registry, now, costs):
+    if refusal := refusal or find_refusal(cause, registry, now, costs):
         return _skip(cause, refusal, registry, now, actor)
     run = _make_run(cause.model, [CauseRecord(cause, "started")], now)
     covered_since = covered_by_runs_since(cause, registry.get_spec(cause.model).retraining, now)
@@ -388,7 +388,7 @@ def _skip_waiting(
     return skipped
 
 
-def _find_refusal(cause: Cause, registry: Registry, now: datetime, costs: CostSettings) -> str | None:
+def find_refusal(cause: Cause, registry: Registry, now: datetime, costs: CostSettings = _DEFAULT_COSTS) -> str | None:
     """Return the reason why the cause starts nothing; None when it may, or was followed already."""
     state = registry.find_state(cause.model)
     if state and (deleted_at := state.deletion_of_cause(cause)):

@@ -27,6 +27,9 @@ class Server:
         self.pipeline = MemoryPipeline()
         self.requests = 0
 
+    def make_pipeline(self) -> MemoryPipeline:
+        return self.pipeline
+
     def ask(self, method: str, path: str, query: dict[str, Any], body: dict[str, Any]) -> Any:
         self.requests += 1
         number = self.requests
@@ -39,7 +42,7 @@ class Server:
             make_id=lambda: f"{number:032x}",
             registry=lambda: self.registry,
             mirror=self.mirror,
-            pipeline=lambda: self.pipeline,
+            pipeline=self.make_pipeline,
         )
         lists = {
             name: [str(one) for one in (value if isinstance(value, list) else [value])] for name, value in query.items()

@@ -1,7 +1,14 @@
 """Logged models that are registered under the name of one of Millrace's models."""
 
 import pytest
-from millrace.errors import ForbiddenError, InvalidInputError, InvalidStateError, NotFoundError
+from millrace.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    InvalidStateError,
+    NotFoundError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+)
 from millrace.tracking.model_mirror import ModelMirror
 from millrace.tracking.tracking_calls import refuse_runs
 from millrace.triggers.requests import finish_run
@@ -41,6 +48,11 @@ def finish(server, run_id, **changes):
 def propose(server, world, **arguments):
     given = {"source": world.source, "model_id": world.model_id, "run_id": world.logged_run} | arguments
     return server.post("model-versions/create", name=MODEL, **given)["model_version"]
+
+
+def search(server, **arguments):
+    found = server.post("model-versions/search", **arguments)["model_versions"]
+    return [(one["version"], one["status"]) for one in found]
 
 
 def read(server, version="3"):
@@ -83,7 +95,7 @@ def test_a_registered_proposal_is_ready(server, world):
 
 def test_proposals_wait_for_the_active_run_and_are_evaluated_one_by_one(server, world):
     first = propose(server, world)
-    others = [propose(server, world)["version"] for _ in range(2)]
+    others = [propose(server, world, source=f"s3://models/{world.prefix}{'/' * n}")["version"] for n in (0, 1)]
     assert (first["version"], others) == ("3", ["4", "5"])
     assert "waits for the active run" in read(server, "4")["status_message"]
     [(_, run_id)] = server.pipeline.started
@@ -91,6 +103,51 @@ def test_proposals_wait_for_the_active_run_and_are_evaluated_one_by_one(server, 
     assert server.registry.get_run(MODEL, follow_up).version == 4
     assert follow_up in read(server, "4")["status_message"]
     assert server.registry.get_run(MODEL, finish(server, follow_up).follow_up_run_id).version == 5
+
+
+def test_a_request_that_is_repeated_is_the_same_proposal_until_that_has_ended(server, world):
+    first = propose(server, world)
+    [(_, run_id)] = server.pipeline.started
+    server.registry.update_run(MODEL, run_id, status="running")
+    other = {"source": f"s3://models/{world.prefix}"}
+    waiting = propose(server, world, **other)
+    assert [propose(server, world), propose(server, world, **other)] == [first, waiting]
+    assert (first["version"], waiting["version"]) == ("3", "4")
+    assert server.registry.get_state(MODEL).latest_version == 4
+    server.registry.update_run(MODEL, run_id, status="rejected")
+    assert propose(server, world)["version"] == "5"
+
+
+def test_a_proposal_whose_run_was_not_started_is_started_by_the_repetition(server, world, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(server.pipeline, "start", unavailable)
+        with pytest.raises(TooManyRequestsError):
+            propose(server, world)
+    assert propose(server, world)["version"] == "3"
+    assert len(server.pipeline.started) == 1
+
+
+def unavailable(*_):
+    raise ServiceUnavailableError("Step Functions is busy")
+
+
+def test_versions_that_are_not_registered_are_listed_with_their_state(server, world):
+    propose(server, world)
+    [(_, run_id)] = server.pipeline.started
+    server.registry.update_run(MODEL, run_id, status="rejected", reasons=("no onnx flavor",))
+    propose(server, world, source=f"s3://models/{world.prefix}")
+    waiting = {"filter": f"name = '{MODEL}'", "order_by": ["version_number DESC"]}
+    ready = [("2", "READY"), ("1", "READY")]
+    assert search(server, **waiting) == [("4", "PENDING_REGISTRATION"), ("3", "FAILED_REGISTRATION"), *ready]
+    finish(server, run_id, version=3)
+    world.register(4, source="mlflow")
+    assert search(server, **waiting)[0] == ("4", "READY")
+    assert search(server) == search(server, order_by=["version_number DESC"])
+    assert len(search(server)) == 3  # of any model: registered ones
+    experiment = server.get("experiments/get-by-name", experiment_name=MODEL)["experiment"]["experiment_id"]
+    runs = server.post("runs/search", experiment_ids=[experiment])["runs"]
+    [rejected] = [one for one in runs if one["info"]["run_id"] == run_id]
+    assert "millrace.version" not in {tag["key"] for tag in rejected["data"]["tags"]}
 
 
 @pytest.mark.parametrize(("name", "reason"), [("MLmodel", "holds no ONNX model"), ("model.onnx", "converted first")])
@@ -105,18 +162,30 @@ def test_what_is_no_onnx_model_is_refused_at_once(server, world, name, reason):
 def test_a_model_that_lies_elsewhere_is_refused(server, world):
     with pytest.raises(InvalidInputError, match="logged here"):
         propose(server, world, source="s3://elsewhere/1", model_id="")
-    with pytest.raises(InvalidInputError, match="no tags"):
-        propose(server, world, tags=[{"key": "a", "value": "b"}])
 
 
-def test_a_model_without_data_takes_no_proposals(server, world, monkeypatch):
+@pytest.mark.parametrize(
+    "given", [{"tags": [{"key": "a", "value": "b"}]}, {"description": "the best"}, {"run_link": "https://a"}]
+)
+def test_what_a_version_cannot_keep_is_refused(server, world, given):
+    with pytest.raises(InvalidInputError, match="no tags, description or link"):
+        propose(server, world, **given)
+
+
+def test_a_model_without_data_takes_no_proposals_and_no_number(server, world, monkeypatch):
     monkeypatch.setattr(type(server.registry), "list_datasets", lambda *_: [])
     with pytest.raises(InvalidStateError, match="no accepted dataset"):
         propose(server, world)
+    assert server.registry.get_state(MODEL).latest_version == 2
+
+
+def test_a_server_that_starts_no_runs_takes_no_proposals_and_no_number(server, world, monkeypatch):
+    monkeypatch.setattr(server, "make_pipeline", refuse_runs)
+    with pytest.raises(ForbiddenError):
+        propose(server, world)
+    assert server.registry.get_state(MODEL).latest_version == 2
 
 
 def test_a_version_that_was_never_proposed_is_missing(server, world):
     with pytest.raises(NotFoundError):
         read(server, "9")
-    with pytest.raises(ForbiddenError):
-        refuse_runs()
