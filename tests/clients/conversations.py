@@ -20,7 +20,7 @@ TOOLS = ROOT / ".millrace" / "tools"
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
-def run(script: str, *arguments: str, tool: str = "clients", **variables: str) -> dict[str, Any]:
+def run(script: str, *arguments: str, tool: str = "clients", seconds: int = 300, **variables: str) -> dict[str, Any]:
     """Run a client; without one the test is skipped on a laptop, and fails where everything must run."""
     python = TOOLS / tool / "bin" / "python"
     if not python.exists():
@@ -35,7 +35,7 @@ def run(script: str, *arguments: str, tool: str = "clients", **variables: str) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stderr[-8_000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))

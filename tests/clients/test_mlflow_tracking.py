@@ -10,6 +10,7 @@ from tests.mlflow_server import client_environment, mlflow_on_moto
 
 #: Random sequences of calls that are sent to both servers; more on demand.
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "2")
+SECONDS = 300 + 60 * int(EXAMPLES)
 
 
 @pytest.fixture
@@ -25,8 +26,9 @@ def test_a_stock_client_takes_the_tour(server: tuple[str, str], tool: str, versi
     assert len(found["done"]) == steps
 
 
+@pytest.mark.timeout(SECONDS)
 def test_random_calls_have_the_responses_of_mlflows_own_server(server: tuple[str, str]) -> None:
     tracking, storage = server
-    found = run("compare_mlflow.py", tracking, EXAMPLES, **client_environment(tracking, storage))
+    found = run("compare_mlflow.py", tracking, EXAMPLES, seconds=SECONDS, **client_environment(tracking, storage))
     assert found["sent"] >= 15 * int(EXAMPLES)
     assert found["succeeded"] > found["sent"] / 2
