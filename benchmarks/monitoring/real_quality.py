@@ -49,7 +49,7 @@ class Told:
     opened: list[timedelta] = field(default_factory=list)
     resolved: list[timedelta] = field(default_factory=list)
     breaches: Counter[str] = field(default_factory=Counter)
-    first: str = ""  # the subjects of the first alert
+    messages: list[str] = field(default_factory=list)  # of the findings of each alert
     is_open: bool = False
 
 
@@ -127,7 +127,8 @@ def run(bike: Bike, chosen: argparse.Namespace, rate: int, seed: int) -> Told:
             since = timedelta(hours=hour + 1)
             if step.step == "opened":
                 told.opened.append(since)
-                told.first = told.first or ", ".join(list(step.incident.findings)[:4])
+                messages = [active.finding.message for active in step.incident.findings.values()]
+                told.messages.append("; ".join(messages[:4]))
             elif step.step == "resolved":
                 told.resolved.append(since)
     told.is_open = bool(incidents.open_incidents())
@@ -161,7 +162,9 @@ def main(chosen: argparse.Namespace) -> None:
             cells += (len(told.opened) - len(later), len(later), most, len(told.resolved), told.is_open, delay)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
             if chosen.verbose:
-                print(f"    first: {told.first}; windows in breach after week 1: {dict(told.breaches)}", flush=True)
+                for at, message in zip(told.opened, told.messages, strict=True):
+                    print(f"    opened day {at / timedelta(days=1):.2f}: {message}")
+                print(f"    windows in breach after week 1: {dict(told.breaches)}", flush=True)
 
 
 if __name__ == "__main__":
@@ -175,5 +178,5 @@ if __name__ == "__main__":
     parser.add_argument("--days", type=int, default=28)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--verbose", action="store_true", help="print the first alert, and windows in breach")
+    parser.add_argument("--verbose", action="store_true", help="print every alert, and windows in breach")
     main(parser.parse_args())
