@@ -1,10 +1,11 @@
-"""Measure the processor time of MLflow's calls in Millrace, beside MLflow's own server on SQLite.
+"""Measure MLflow's calls in Millrace, beside MLflow's own server on SQLite and on PostgreSQL.
 
-    python benchmarks/tracking/latency.py [--runs 10000]
+    python benchmarks/tracking/latency.py [--runs 10000] [--points 1000000]
 
-Both servers are called without HTTP, in turn, call by call: MLflow's Flask application, with SQLite in its process; the
-endpoints of Millrace on a store in memory, whose calls and read units are counted. DynamoDB's own time is not in it: on
-AWS each counted call adds its own.
+The servers are called without HTTP, in turn, call by call: MLflow's Flask application, with SQLite in its process or
+PostgreSQL on 127.0.0.1; the endpoints of Millrace on a store in memory, whose calls and read units are counted.
+DynamoDB's own time is not in it: on AWS each counted call adds its own. PostgreSQL has to be installed (Debian:
+``apt-get install postgresql``); without its programs its column is empty.
 """
 
 import argparse
@@ -16,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE)]
+sys.path[:0] = [str(ROOT), str(HERE), str(HERE.parent)]
 
 import orjson
 from counted_writes import Server, value
@@ -28,18 +30,23 @@ from millrace.tracking.metric_chunks import pack
 from millrace.tracking.record_items import make_record
 from millrace.tracking.tracking_keys import run_key
 from millrace.tracking.tracking_records import Point, RunRecord
+from peer_tools import make_interpreter
+from postgresql import serve_postgresql, spent_seconds
 
-PYTHON = ROOT / ".millrace" / "tools" / "clients" / "bin" / "python"
+#: Of Debian 12.
+POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+PIECE = 50_000
 START = 1_777_804_200_000
 METRICS, PARAMS = 10, 5
 
 
 class Stock:
-    """MLflow's own server, in a process of its own."""
+    """MLflow's own server, in a process of its own; ``database`` is the id of another that does its work."""
 
-    def __init__(self, python: Path, uri: str) -> None:
+    def __init__(self, python: Path, uri: str, database: int | None = None) -> None:
         command = [str(python), str(HERE / "stock_server.py"), uri]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._database = database
         self._read()
 
     def _read(self):
@@ -52,6 +59,23 @@ class Stock:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         return self._read()
+
+    def time(self, method: str, path: str, given: dict) -> tuple[float, float]:
+        """Return the seconds of one request: the processor's, in all processes, and the clock's."""
+        before = spent_seconds(self._database) if self._database else 0.0
+        told = self.send(method, path, given)
+        after = spent_seconds(self._database) if self._database else 0.0
+        return told["seconds"] + after - before, told["clock"]
+
+    def fill(self, runs: list[RunRecord], points: list[Point]) -> str:
+        """Insert runs and the history of one metric; return the id of a further run, which is to be logged to."""
+        rows = stock_rows(runs, points)
+        metrics = rows.pop("metrics")
+        self.send("insert", rows)
+        for begin in range(0, len(metrics), PIECE):
+            self.send("insert", {"metrics": metrics[begin : begin + PIECE]})
+        created = self.send("POST", "runs/create", {"experiment_id": "0", "start_time": START})["body"]
+        return created["run"]["info"]["run_id"]
 
     def close(self) -> None:
         """End the process."""
@@ -117,78 +141,103 @@ def metric_row(run_id: str, key: str, point: Point) -> dict:
     }
 
 
-def time_ours(server: Server, method: str, path: str, given: dict) -> float:
-    """Return the processor's seconds of one request, with the writing of its response."""
-    begin = time.process_time()
+def time_ours(server: Server, method: str, path: str, given: dict) -> tuple[float, float]:
+    """Return the seconds of one request, with the writing of its response: the processor's, and the clock's."""
+    begin, began = time.process_time(), time.perf_counter()
     orjson.dumps(server.ask(method, path, **given))
-    return time.process_time() - begin
+    return time.process_time() - begin, time.perf_counter() - began
+
+
+def fill_ours(server: Server, runs: list[RunRecord], points: int) -> tuple[str, str]:
+    """Insert the same; return the ids of the run with the history, and of the one that is to be logged to."""
+    long = server.make_run()
+    for begin in range(0, points, 1_000):
+        metrics = [value("history", step) for step in range(begin, min(begin + 1_000, points))]
+        server.ask("POST", "runs/log-batch", run_id=long, metrics=metrics)
+    for run in runs:
+        change = make_record(run_key("0", run.run_id, run.started_ms), run, server.objects)
+        server.store.load({change.key: change.item})
+    return long, server.make_run()
+
+
+def batch(number: int) -> dict:
+    """Return the values of one ``log-batch``."""
+    return {"metrics": [value(f"metric {i % 10}", 10 * number + i // 10) for i in range(100)]}
+
+
+SEARCH = {"experiment_ids": ["0"], "max_results": 1_000}
+BEST = {**SEARCH, "filter": "metrics.m0 > 0.5 and params.p1 = '3'", "order_by": ["metrics.m1 DESC"]}
+#: Name, method, path, and the arguments by round and run.
+CALLS = [
+    ("`log-batch` of 100 values", "POST", "runs/log-batch", lambda i, run: {"run_id": run, **batch(i)}),
+    ("search: newest 1,000 runs", "POST", "runs/search", lambda _i, _run: SEARCH),
+    ("search: filter, sorted by a metric", "POST", "runs/search", lambda _i, _run: BEST),
+    (
+        "history: page of 25,000 values",
+        "GET",
+        "metrics/get-history",
+        lambda _i, run: {"metric_key": "history", "run_id": run, "max_results": 25_000},
+    ),
+    (
+        "history: sample of 320",
+        "GET",
+        "metrics/get-history-bulk-interval",
+        lambda _i, run: {"metric_key": "history", "run_ids": run, "max_results": 320},
+    ),
+]
+
+
+def describe(seconds: list[tuple[float, float]]) -> str:
+    """Return the medians of the processor's time, and of the clock's."""
+    if not seconds:
+        return "-"
+    processor, clock = (1_000 * statistics.median(column) for column in zip(*seconds, strict=True))
+    return f"{processor:,.1f} ms ({clock:,.1f})"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--points", type=int, default=100_000)
+    parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--python", type=Path, default=PYTHON)
+    parser.add_argument("--postgresql", type=Path, default=POSTGRESQL, help="folder of PostgreSQL's programs")
+    parser.add_argument("--work", type=Path, default=ROOT / ".millrace" / "benchmarks", help="of the environment")
     options = parser.parse_args()
     runs = make_runs(options.runs)
     points = [Point(START + 250 * step, step, 1 / (step + 1.37)) for step in range(options.points)]
-    folder = tempfile.mkdtemp()
-    stock = Stock(options.python, f"sqlite:///{folder}/stock.db")
-    stock.send("insert", stock_rows(runs, points))
-    server = Server()
-    ours_long = server.make_run()
-    for begin in range(0, len(points), 1_000):
-        metrics = [value("history", step) for step in range(begin, begin + 1_000)]
-        server.ask("POST", "runs/log-batch", run_id=ours_long, metrics=metrics)
-    for run in runs:
-        change = make_record(run_key("0", run.run_id, run.started_ms), run, server.objects)
-        server.store.load({change.key: change.item})
-    stock_run = stock.send("POST", "runs/create", {"experiment_id": "0", "start_time": START})["body"]
-    stock_logged, ours_logged = stock_run["run"]["info"]["run_id"], server.make_run()
-
-    def batch(number):
-        return {"metrics": [value(f"metric {i % 10}", 10 * number + i // 10) for i in range(100)]}
-
-    search = {"experiment_ids": ["0"], "max_results": 1_000}
-    best = {**search, "filter": "metrics.m0 > 0.5 and params.p1 = '3'", "order_by": ["metrics.m1 DESC"]}
-    history = {"metric_key": "history"}
-    calls = [
-        ("`log-batch` of 100 values", "POST", "runs/log-batch", lambda i, run: {"run_id": run, **batch(i)}),
-        ("search: newest 1,000 runs", "POST", "runs/search", lambda _i, _run: search),
-        ("search: filter, sorted by a metric", "POST", "runs/search", lambda _i, _run: best),
-        (
-            "history: page of 25,000 values",
-            "GET",
-            "metrics/get-history",
-            lambda _i, run: {**history, "run_id": run, "max_results": 25_000},
-        ),
-        (
-            "history: sample of 320",
-            "GET",
-            "metrics/get-history-bulk-interval",
-            lambda _i, run: {**history, "run_ids": run, "max_results": 320},
-        ),
-    ]
-    print(f"{platform.python_version()}, {options.runs:,} runs, {options.points:,} values, {options.rounds} rounds")
-    print("| call | MLflow's server on SQLite | Millrace | calls of DynamoDB | read units |")
-    print("|---|---|---|---|---|")
-    for name, method, path, make in calls:
-        is_history = path.startswith("metrics/")
-        theirs, own, counts = [], [], (0, 0, 0)
-        for i in range(options.rounds):
-            run = runs[0].run_id if is_history else stock_logged
-            theirs.append(stock.send(method, path, make(i, run))["seconds"])
-            given = make(i, ours_long if is_history else ours_logged)
-            counts = server.counted(
-                lambda method=method, path=path, given=given, own=own: own.append(
-                    time_ours(server, method, path, given)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        python = make_interpreter(HERE, "stock", options.work)
+        stocks = [Stock(python, f"sqlite:///{folder}/stock.db")]
+        stack.callback(stocks[0].close)
+        if (options.postgresql / "postgres").exists():
+            uri, database = stack.enter_context(serve_postgresql(options.postgresql))
+            stocks.append(Stock(python, uri, database))
+            stack.callback(stocks[1].close)
+        logged = [stock.fill(runs, points) for stock in stocks]
+        server = Server()
+        ours_long, ours_logged = fill_ours(server, runs, options.points)
+        print(f"{platform.python_version()}, {options.runs:,} runs, {options.points:,} values, {options.rounds} rounds")
+        print("| call | MLflow on SQLite | MLflow on PostgreSQL | Millrace | calls of DynamoDB | read units |")
+        print("|---|---|---|---|---|---|", flush=True)
+        for name, method, path, make in CALLS:
+            is_history = path.startswith("metrics/")
+            theirs: list[list[tuple[float, float]]] = [[], []]
+            own: list[tuple[float, float]] = []
+            counts = (0, 0, 0)
+            for i in range(options.rounds):
+                for place, stock in enumerate(stocks):
+                    run = runs[0].run_id if is_history else logged[place]
+                    theirs[place].append(stock.time(method, path, make(i, run)))
+                given = make(i, ours_long if is_history else ours_logged)
+                counts = server.counted(
+                    lambda method=method, path=path, given=given, own=own: own.append(
+                        time_ours(server, method, path, given)
+                    )
                 )
-            )
-        middle = [1_000 * statistics.median(seconds) for seconds in (theirs, own)]
-        print(f"| {name} | {middle[0]:.0f} ms | {middle[1]:.0f} ms | {counts[2]} | {counts[0]:,} |", flush=True)
-    stock.close()
+            cells = [describe(seconds) for seconds in (*theirs, own)]
+            print(f"| {name} | {' | '.join(cells)} | {counts[2]} | {counts[0]:,} |", flush=True)
     data = sum(len(pack(points[begin : begin + 1_000])) for begin in range(0, len(points), 1_000))
     print(f"{data / len(points):.1f} bytes a value in chunks")
 
