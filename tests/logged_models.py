@@ -98,3 +98,24 @@ def check(files: Mapping[str, bytes], schema: TableSchema, more_files: int = 0) 
     )
     checked = check_logged_model(request, lambda url, _: addresses[url], lambda url, body: written.update({url: body}))
     return checked, written.get("target", b"")
+
+
+def fit_churn(rows: Sequence[Mapping[str, Any]]) -> Pipeline:
+    """Fit a linear model on two columns of labelled rows."""
+    encode = ColumnTransformer([("age", SimpleImputer(), [0]), ("plan", OneHotEncoder(handle_unknown="ignore"), [1])])
+    return Pipeline([("encode", encode), ("model", LogisticRegression())]).fit(
+        churn_matrix(rows), [row["label"] for row in rows]
+    )
+
+
+def churn_matrix(rows: Sequence[Mapping[str, Any]]) -> Any:
+    ages = [np.nan if row["age"] in ("", None) else float(row["age"]) for row in rows]
+    return np.array([[age, row["plan"]] for age, row in zip(ages, rows, strict=True)], dtype=object)
+
+
+def churn_files(pipeline: Pipeline, rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return that model as it is logged, with an example of a few rows."""
+    inputs = [("age", FloatTensorType([None, 1])), ("plan", StringTensorType([None, 1]))]
+    model = convert_sklearn(pipeline, initial_types=inputs, target_opset=OPSET)
+    data = [[None if row["age"] == "" else row["age"], row["plan"]] for row in rows[:5]]
+    return logged_files(model.SerializeToString(), ["age", "plan"], {"columns": ["age", "plan"], "data": data})

@@ -1,4 +1,4 @@
-"""The three doors, on the deployed stack: API Gateway predictions, S3 uploads, scheduled retraining."""
+"""The three doors, on the deployed stack: predictions, S3 uploads, scheduled retraining; and models that users log."""
 
 import json
 import threading
@@ -15,8 +15,9 @@ from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError
 from millrace_cli.target import Target
 
-from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
+from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features, wait_until
 from tests.limits import within
+from tests.logged_models import churn_files, fit_churn
 
 pytestmark = pytest.mark.e2e
 
@@ -289,3 +290,28 @@ def test_a_new_version_takes_over_without_a_failed_request(
     assert failures == []
     assert answers[-1]["model_version"] == after
     assert {answer["model_version"] for answer in answers} <= {before, after}
+
+
+# ------------------------------------------------------------------------------------- models that users log
+def test_a_logged_model_becomes_the_challenger_with_iam_on(stack: DeployedStack, trained: str, table: Path) -> None:
+    rows, labels = read_features(table)
+    labelled = [{**row, "label": label} for row, label in zip(rows, labels, strict=True)]
+    bucket, folder = stack.target.output("ModelsBucketName"), "mlflow/experiments/1/r1/artifacts/model"
+    for name, body in churn_files(fit_churn(labelled), labelled).items():
+        stack.client("s3").put_object(Bucket=bucket, Key=f"{folder}/{name}", Body=body)
+    champion = stack.api.get(f"/models/{trained}")["aliases"]["champion"]
+    api = "/mlflow/api/2.0/mlflow/model-versions"
+
+    proposed = stack.api.post(f"{api}/create", {"name": trained, "source": f"s3://{bucket}/{folder}"})["model_version"]
+    assert proposed["status"] == "PENDING_REGISTRATION"
+
+    def find_version() -> Any:
+        listed = stack.api.post(f"{api}/search", {"filter": f"name = '{trained}'"})["model_versions"]
+        [version] = [one for one in listed if one["version"] == proposed["version"]]
+        return None if version["status"] == proposed["status"] else version
+
+    version = wait_until("the proposed version is still pending", find_version)
+    assert (version["status"], version["aliases"]) == ("READY", ["challenger"]), version
+    number = int(proposed["version"])
+    assert stack.api.get(f"/models/{trained}")["aliases"] == {"champion": champion, "challenger": number}
+    assert stack.api.get(f"/models/{trained}/versions/{number}")["source"] == "mlflow"

@@ -16,17 +16,11 @@ from millrace.errors import ServiceUnavailableError
 from millrace.tracking.model_mirror import ModelMirror
 from millrace.tracking.tracking_api import TrackingRequest, respond_to
 from millrace.tracking.tracking_calls import TrackingCall
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder
 
 from tests.integration.application import MODELS_BUCKET, PIPELINE_ARN, REGION, Application, Handler
 from tests.integration.test_training_pipeline import as_csv, features_of, make_rows, run_of
-from tests.logged_models import OPSET, logged_files
+from tests.logged_models import churn_files, churn_matrix, fit_churn
 
 ROOT = f"s3://{MODELS_BUCKET}/mlflow/experiments"
 FOLDER = "mlflow/experiments/1/r1/artifacts/model"
@@ -77,24 +71,8 @@ def addresses(application: Application, monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
-def fit(rows: list[dict[str, Any]]) -> Pipeline:
-    """Fit a linear model on two of the columns."""
-    encode = ColumnTransformer([("age", SimpleImputer(), [0]), ("plan", OneHotEncoder(handle_unknown="ignore"), [1])])
-    return Pipeline([("encode", encode), ("model", LogisticRegression())]).fit(
-        matrix(rows), [row["label"] for row in rows]
-    )
-
-
-def matrix(rows: list[dict[str, Any]]) -> Any:
-    return np.array([[np.nan if row["age"] == "" else float(row["age"]), row["plan"]] for row in rows], dtype=object)
-
-
 def log(pipeline: Pipeline, rows: list[dict[str, Any]]) -> None:
-    inputs = [("age", FloatTensorType([None, 1])), ("plan", StringTensorType([None, 1]))]
-    model = convert_sklearn(pipeline, initial_types=inputs, target_opset=OPSET)
-    data = [[None if row["age"] == "" else row["age"], row["plan"]] for row in rows[:5]]
-    files = logged_files(model.SerializeToString(), ["age", "plan"], {"columns": ["age", "plan"], "data": data})
-    for name, body in files.items():
+    for name, body in churn_files(pipeline, rows).items():
         boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/{name}", Body=body)
 
 
@@ -137,7 +115,7 @@ def test_a_logged_model_is_checked_evaluated_and_serves_its_authors_numbers_once
 ) -> None:
     rows = make_rows()
     application.upload("churn", "churn.csv", as_csv(rows))
-    pipeline = fit(rows)
+    pipeline = fit_churn(rows)
     log(pipeline, rows)
     # A model without the flavour.
     mlmodel = boto3.client("s3").get_object(Bucket=MODELS_BUCKET, Key=f"{FOLDER}/MLmodel")["Body"].read()
@@ -174,5 +152,5 @@ def test_a_logged_model_is_checked_evaluated_and_serves_its_authors_numbers_once
     status, served = application.predict("churn", {"dataframe_records": [features_of(row) for row in rows]})
     assert status == 200, served
     assert served["model_version"] == 4
-    expected = pipeline.predict_proba(matrix(rows))[:, 1]
+    expected = pipeline.predict_proba(churn_matrix(rows))[:, 1]
     np.testing.assert_allclose([one["probabilities"]["1"] for one in served["predictions"]], expected, atol=1e-5)
