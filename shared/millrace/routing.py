@@ -93,10 +93,14 @@ class RoutingPlan:
         hashed.update(key.encode("utf-8", "surrogatepass"))
         return int.from_bytes(hashed.digest(), "big")
 
+    def number_at(self, place: int) -> int:
+        """Return the number of the arm that serves the requests at a place; that of no arm for the champion."""
+        return bisect_right(self._ends, place)
+
     def arm_at(self, place: int) -> PlannedArm | None:
         """Return the arm that serves the requests at a place; None for the champion."""
-        arm = bisect_right(self._ends, place)
-        return self.arms[arm] if arm < len(self.arms) else None
+        number = self.number_at(place)
+        return self.arms[number] if number < len(self.arms) else None
 
     def assign(self, key: str) -> PlannedArm | None:
         """Return the arm that serves requests of a routing key; None for the champion."""

@@ -5,7 +5,7 @@ import urllib.request
 from http import HTTPStatus
 from http.client import HTTPException
 
-from millrace.aws.signed_client import tls_context
+from millrace.aws.authorities import tls_context
 from millrace.aws.signed_requests import AwsSettings
 from millrace.environment import load_settings
 from millrace.errors import ConfigurationError, InvalidInputError, ServiceUnavailableError

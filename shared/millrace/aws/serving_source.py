@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from millrace.aws.authorities import tls_context
 from millrace.aws.credentials import CredentialSource
-from millrace.aws.signed_client import AwsResponseError, BucketReader, DynamoDbReader, tls_context
+from millrace.aws.signed_client import AwsResponseError, BucketReader, DynamoDbReader
 from millrace.aws.signed_requests import AwsSettings
 from millrace.environment import load_settings, read_settings
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
@@ -115,4 +116,4 @@ def aws_model_source(table_name: str, bucket_name: str) -> AwsModelSource:
 
 def prepare_tls() -> None:
     """Read the certificates of authorities, which takes longer than a prediction, while the processor is whole."""
-    tls_context(read_settings(AwsSettings).aws_ca_bundle)
+    tls_context(read_settings(AwsSettings).aws_ca_bundle, "aws")

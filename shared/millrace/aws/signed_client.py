@@ -12,18 +12,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import millrace
+from millrace.aws.authorities import Authorities, is_unverified, tls_context
 from millrace.aws.credentials import CredentialSource
 from millrace.aws.error_codes import find_error, is_unavailable
 from millrace.aws.signed_requests import AwsSettings, Service, ServiceAddress, find_endpoint, quote_path, sign
-from millrace.errors import ConfigurationError, ServiceUnavailableError
-
-if TYPE_CHECKING:
-    import ssl
+from millrace.errors import ServiceUnavailableError
 
 #: A pointer that does not come within seconds does not come.
 CONNECT_SECONDS = 1.0
@@ -48,17 +45,6 @@ class AwsResponseError(Exception):
         super().__init__(f"{service} refused {operation}: {code} ({status})")
         self.code = code
         self.status = status
-
-
-@cache
-def tls_context(ca_bundle: str) -> "ssl.SSLContext":
-    """Return what verifies the servers; reading the certificates of authorities takes longer than a handshake."""
-    import ssl  # noqa: PLC0415 - a local stack has no certificates
-
-    try:
-        return ssl.create_default_context(cafile=ca_bundle or None)
-    except OSError as error:
-        raise ConfigurationError("the certificates that AWS_CA_BUNDLE names cannot be read") from error
 
 
 def pause(attempt: int) -> None:
@@ -91,6 +77,7 @@ class SignedClient:
         self._endpoint = endpoint
         self._region = settings.region
         self._ca_bundle = settings.aws_ca_bundle
+        self._authorities: Authorities = "aws"
         self._credentials = credentials
         self._clock = clock
         self._pause = pause
@@ -181,20 +168,24 @@ class SignedClient:
         connection = kind(address.host)
         # Names as bytes are ASCII. To read text, Python would import its tables of every alphabet.
         name = connection.host.encode("ascii")
-        connection.sock = socket.create_connection(
-            (name, connection.port),  # type: ignore[arg-type]  # bytes are taken too
-            CONNECT_SECONDS,
-        )
-        try:
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address.is_secure:
-                context = tls_context(self._ca_bundle)
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
-            connection.sock.settimeout(READ_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
+        connection.sock = self._open_socket(name, connection.port)
         return connection
+
+    def _open_socket(self, name: bytes, port: int) -> socket.socket:
+        opened = socket.create_connection((name, port), CONNECT_SECONDS)  # type: ignore[arg-type]  # bytes are taken too
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._endpoint.is_secure:
+                context = tls_context(self._ca_bundle, self._authorities)
+                opened = context.wrap_socket(opened, server_hostname=name)
+            opened.settimeout(READ_SECONDS)
+        except BaseException as error:
+            opened.close()
+            if self._authorities == "all" or not (self._endpoint.is_secure and is_unverified(error)):
+                raise
+            self._authorities = "all"
+            return self._open_socket(name, port)
+        return opened
 
 
 class DynamoDbReader(SignedClient):

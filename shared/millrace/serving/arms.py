@@ -32,33 +32,41 @@ _FIRST_SERVER_ERROR = 500
 Fallback = Literal["not_loaded", "error", "not_finite", "refused"]
 
 
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An arm of a release, with what is the same for all of its requests, made once for a plan.
+
+    ``version`` and ``loaded`` are the candidate's: None for the champion, ``loaded`` also where it could not be loaded.
+    ``headers`` are those of a reply, and ``members`` stand in a request's line in the log. ``reads_alike`` says that
+    the arm reads a request as the champion does: rows without names are in the order of a version's own features.
+    """
+
+    name: str
+    version: int | None
+    loaded: LoadedModel | None
+    headers: Mapping[str, str]
+    members: Mapping[str, Any]
+    reads_alike: bool
+
+
 @dataclass(slots=True)
 class Assignment:
     """The arm that a request was assigned to, and what came of it."""
 
-    plan: RoutingPlan
-    arm: str = CHAMPION_ARM
-    version: int | None = None  # of the candidate; None for the champion
+    release_id: str
+    arm: Arm
+    key: str = ""  # mark of the routing key, if it is in the sample of keys
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
-    unloaded: bool = False  # this environment lacks a candidate
-    key: str = ""  # mark of the routing key, if it is in the sample of keys
     error: Exception | None = None  # of the candidate
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the reply."""
-        return {RELEASE_HEADER: self.plan.release_id, ARM_HEADER: self.arm}
 
     def members(self) -> dict[str, Any]:
         """Return the members of the request's line in the log."""
-        found: dict[str, Any] = {"release": self.plan.release_id, "stage": self.plan.stage, "arm": self.arm}
+        found = dict(self.arm.members)
         if self.fallback:
             found["fallback"] = self.fallback
         if self.not_finite:
             found["not_finite"] = 1
-        if self.unloaded:
-            found["unloaded"] = 1
         if self.key:
             found["key"] = self.key
         return found
@@ -66,54 +74,57 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRelease:
-    """A routing plan, and the candidates that are loaded, by version.
+    """A routing plan, its arms in the plan's order with the champion's last, and the loaded candidates by version.
 
-    ``read_alike`` holds the versions that read a request as the champion does: rows without names are in the order of
-    a version's own features. ``key_column`` is the plan's, or the id column. Unless that is sensitive, a sample of keys
-    is marked, so that the arms' shares of them can be compared with the plan's.
+    ``key_column`` is the plan's, or the id column. Unless that is sensitive, a sample of keys is marked, so that the
+    arms' shares of them can be compared with the plan's.
     """
 
     plan: RoutingPlan
     candidates: Mapping[int, LoadedModel]
-    read_alike: frozenset[int]
+    arms: tuple[Arm, ...]
     key_column: str | None
-    unloaded: bool
     marks_keys: bool
 
     @classmethod
     def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
         """Return the release of candidates beside a champion."""
         form = request_form(champion.schema)
-        alike = frozenset(version for version, one in candidates.items() if request_form(one.schema) == form)
         identifier = champion.schema.identifier
         column = plan.key_column or (None if identifier is None else identifier.name)
         # The key of the hash is no secret, so a mark would give away who has a sensitive value.
         is_sensitive = any(known.sensitive for known in champion.schema.columns if known.name == column)
-        unloaded = len(candidates) < len(plan.arms)
-        return cls(plan, candidates, alike | {champion.version}, column, unloaded, not is_sensitive)
+        unloaded = {"unloaded": 1} if len(candidates) < len(plan.arms) else {}  # this environment lacks a candidate
+
+        def arm_of(name: str, version: int | None) -> Arm:
+            loaded = None if version is None else candidates.get(version)
+            headers = {RELEASE_HEADER: plan.release_id, ARM_HEADER: name}
+            members = {"release": plan.release_id, "stage": plan.stage, "arm": name, **unloaded}
+            reads_alike = version is None or (loaded is not None and request_form(loaded.schema) == form)
+            return Arm(name, version, loaded, headers, members, reads_alike)
+
+        arms = tuple(arm_of(arm.name, arm.version) for arm in plan.arms)
+        return cls(plan, candidates, (*arms, arm_of(CHAMPION_ARM, None)), column, not is_sensitive)
+
+    def find_arm(self, key: str) -> tuple[Arm, str]:
+        """Return the arm of a routing key, and the key's mark if it is in the sample."""
+        place = self.plan.locate(key)
+        return self.arms[self.plan.number_at(place)], mark_key(place) if self.marks_keys else ""
 
     def assign(self, key: str | None, prediction_id: str) -> Assignment:
         """Assign a request to an arm by its routing key, None when it names none."""
-        place = self.plan.locate(prediction_id if key is None else key)
-        arm, mark = self.plan.arm_at(place), mark_key(place) if self.marks_keys else ""
-        if arm is None:
-            return Assignment(self.plan, unloaded=self.unloaded, key=mark)
-        return Assignment(self.plan, arm.name, arm.version, unloaded=self.unloaded, key=mark)
+        return Assignment(self.plan.release_id, *self.find_arm(prediction_id if key is None else key))
 
 
 def predict_assigned(
-    assignment: Assignment,
-    release: ActiveRelease,
-    champion: LoadedModel,
-    predict: Callable[[LoadedModel], Prediction],
+    assignment: Assignment, champion: LoadedModel, predict: Callable[[LoadedModel], Prediction]
 ) -> Prediction:
     """Return the prediction of the assigned arm, or the champion's where the candidate has none."""
-    if assignment.version is None:
+    if assignment.arm.version is None:
         prediction = predict(champion)
         assignment.not_finite = not prediction.scores.is_finite
         return prediction
-    candidate = release.candidates.get(assignment.version)
-    found = _try_candidate(assignment, candidate, champion, predict)
+    found = _try_candidate(assignment, champion, predict)
     if found is not None:
         return found
     try:
@@ -124,11 +135,9 @@ def predict_assigned(
 
 
 def _try_candidate(
-    assignment: Assignment,
-    candidate: LoadedModel | None,
-    champion: LoadedModel,
-    predict: Callable[[LoadedModel], Prediction],
+    assignment: Assignment, champion: LoadedModel, predict: Callable[[LoadedModel], Prediction]
 ) -> Prediction | None:
+    candidate = assignment.arm.loaded
     if candidate is None:
         assignment.fallback = "not_loaded"
         return None

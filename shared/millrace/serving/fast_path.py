@@ -32,7 +32,7 @@ from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import BINARY_HEADER, JSON_TYPES, KSERVE_V1, MLFLOW, OPEN_INFERENCE, Protocol
 from millrace.serving.regular_rows import IrregularRowError, RegularRowReader
 from millrace.serving.request import ABSENT, JSON, PredictionRequest, RecordsTable, read_level
-from millrace.serving.request_line import count_line, model_metrics
+from millrace.serving.request_line import count_line, elapsed_ms, model_metrics
 from millrace.serving.scoring import score_row
 
 _FORMS = frozenset({None, "", JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8", f"{JSON}; charset=UTF-8"})
@@ -58,38 +58,37 @@ def respond_fast(
     contents = _READERS[protocol.name](orjson.loads(event["body"]), reader.names)
     if not has_members(event["body"], contents.members + len(contents.options)):
         raise IrregularRowError
-    assignment = None
+    release_headers: Mapping[str, str] = _NO_OPTIONS
+    released: Mapping[str, Any] = _NO_OPTIONS
     if release is not None:
-        record = contents.record
-        key = find_key(headers, contents.options, release.key_column, lambda column: record.get(column, ABSENT))
-        assignment = release.assign(key, prediction_id)
-        if assignment.version is not None:
-            loaded = release.candidates[assignment.version]
-            if loaded.version not in release.read_alike:
+        key = find_key(headers, contents.options, release.key_column, contents.record.get)
+        arm, mark = release.find_arm(prediction_id if key is None else key)
+        release_headers, released = arm.headers, {**arm.members, "key": mark} if mark else arm.members
+        if arm.version is not None:
+            if arm.loaded is None or not arm.reads_alike:
                 raise IrregularRowError
+            loaded = arm.loaded
             reader = loaded.built(RegularRowReader)
     row = reader.read(contents.record)
     level = query.get("interval", contents.options.get("interval", ABSENT))
     bounds = None if level is ABSENT else find_bounds(loaded, read_level(level))
-    scored = score_row(loaded, row.inputs, row.warnings, None if bounds is None else bounds.fields)
-    scores = scored.scores.without_columns() if endpoint.error_detail == "reduced" else scored.scores
-    reply = protocol.write(contents.for_reply, scores, loaded, prediction_id)
-    response = success_response(reply, _NO_OPTIONS if assignment is None else assignment.headers)
+    scores, output, decision = score_row(loaded, row.inputs, row.warnings, None if bounds is None else bounds.fields)
+    written = scores.without_columns() if endpoint.error_detail == "reduced" else scores
+    reply = protocol.write(contents.for_reply, written, loaded, prediction_id)
+    response = success_response(reply, release_headers)
 
-    counts: dict[str, Any] = {"latency_ms": round(1_000 * (time.perf_counter() - started), 3)}
-    if assignment is not None:
-        counts |= assignment.members()
-    now, request_id = datetime.now(UTC), str(event["requestContext"]["requestId"])
+    counts = {"latency_ms": elapsed_ms(time.perf_counter() - started), **released}
+    now = datetime.now(UTC)
     if endpoint.model_metrics:
         counts |= model_metrics(loaded, protocol.name, counts, row, now)
+    members = name_request(prediction_id, protocol.name, str(event["requestContext"]["requestId"]))
     writer = loaded.built(CaptureWriter)
     if endpoint.captures and writer.samples(prediction_id):
-        named = name_request(prediction_id, protocol.name, request_id) | writer.row_content(
-            contents.record, row.values, scored.output, scored.decision
-        )
-        line = writer.line_of(now, named | counts)
+        members |= writer.row_content(contents.record, row.values, output, decision)
+        members |= counts
+        line = writer.line_of(now, members)
     else:
-        line = count_line(loaded, name_request(prediction_id, protocol.name, request_id), 1, counts, now)
+        line = count_line(loaded, members, 1, counts, now)
     sys.stdout.write(f"{line}\n")  # the log; print() would write twice
     return response
 

@@ -41,7 +41,7 @@ from millrace.serving.intervals import find_bounds
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
 from millrace.serving.request import PredictionRequest, Request
-from millrace.serving.request_line import count_line, model_metrics
+from millrace.serving.request_line import count_line, elapsed_ms, model_metrics
 from millrace.serving.scoring import Prediction, explain_scores, score
 
 #: Largest body of a request after decompression; without gzip, Lambda's limit of 6 MB comes first.
@@ -93,12 +93,12 @@ class Route:
         call.assignment = assignment = release.assign(key, prediction_id)
 
         def predict(loaded: LoadedModel) -> Prediction:
-            alike = loaded.version in release.read_alike
+            alike = loaded is champion or assignment.arm.reads_alike
             own = contents if alike else read(request, loaded.schema, endpoint.max_rows)
             return _predict_contents(request, own, loaded, prediction_id)
 
-        prediction = predict_assigned(assignment, release, champion, predict)
-        return _write_prediction(endpoint, self.protocol, prediction, assignment.headers)
+        prediction = predict_assigned(assignment, champion, predict)
+        return _write_prediction(endpoint, self.protocol, prediction, assignment.arm.headers)
 
     def _describe_or_predict(
         self, endpoint: Endpoint, request: Request, loaded: LoadedModel, prediction_id: str
@@ -208,7 +208,7 @@ class _Call:
 
     def _latency(self) -> float:
         """Return the time since the beginning in ms."""
-        return round(1_000 * (time.perf_counter() - self.started), 3)
+        return elapsed_ms(time.perf_counter() - self.started)
 
     def _write_lines(self, endpoint: Endpoint, prediction: Prediction, cold_start: bool) -> None:
         """Print the request's line, and further ones for too many rows; the log's subscription delivers them."""
@@ -250,8 +250,8 @@ class _Call:
         logger.warning(
             "the candidate failed; the champion answered",
             correlation_id=self.request_id,
-            release=assignment.plan.release_id,
-            version=assignment.version,
+            release=assignment.release_id,
+            version=assignment.arm.version,
             fallback=assignment.fallback,
             exc_info=assignment.error if assignment.fallback == "error" else None,
         )
@@ -320,8 +320,8 @@ class _Call:
 
 def make_prediction_id() -> str:
     """Return a random UUID (version 4), as ``uuid.uuid4`` does in three times the time."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    numbers = os.urandom(16)
+    digits, variant = numbers.hex(), "89ab"[numbers[8] >> 6]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 

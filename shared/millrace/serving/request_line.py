@@ -12,6 +12,11 @@ from millrace.serving.regular_rows import RegularRow
 from millrace.serving.rows import TypedRows
 
 
+def elapsed_ms(seconds: float) -> float:
+    """Return a time in ms, to the microsecond; ``round`` to decimals writes the number out and reads it again."""
+    return round(1_000_000 * seconds) / 1_000
+
+
 def count_line(
     loaded: LoadedModel, named: Mapping[str, str], rows: int, counts: Mapping[str, Any], now: datetime
 ) -> str:

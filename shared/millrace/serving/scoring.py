@@ -106,27 +106,20 @@ def _few_as_list(column: ArrayColumn) -> Sequence[Any]:
     return column.tolist() if len(column) <= FEW_ROWS else column
 
 
-@dataclass(slots=True)  # as above
-class ScoredRow:
-    """Scores of one row, the model's output, and the class that was decided if it is not the label."""
-
-    scores: Scores
-    output: npt.NDArray[Any]
-    decision: int | None = None
-
-
 def score_row(
     loaded: LoadedModel, inputs: Mapping[str, Any], warnings: tuple[RowWarning, ...], extend: Extension | None
-) -> ScoredRow:
-    """Score one row as :func:`score` does; raises ``ValueError`` where its prediction is not finite."""
+) -> tuple[Scores, npt.NDArray[Any], int | None]:
+    """Score one row as :func:`score` does; raises ``ValueError`` where its prediction is not finite.
+
+    Returns its scores, the model's output, and the class that was decided if it is not the label.
+    """
     output = loaded.onnx.run_inputs(inputs)
     values = output.tolist()
+    further = extend(values) if extend else {}
     if loaded.schema.task == "regression":
         if not isfinite(values[0]):
             raise ValueError("not finite")
-        further = extend(values) if extend else {}
-        scores = Scores((), [], [], [], values, warnings, **further)
-        return ScoredRow(scores, output)
+        return Scores((), [], [], [], values, warnings, **further), output, None
     (chances,) = values
     if not isfinite(sum(chances)):
         raise ValueError("not finite")
@@ -134,9 +127,8 @@ def score_row(
     threshold, names = loaded.threshold, loaded.labels
     if threshold is not None:
         decided = threshold.index if chances[threshold.index] >= threshold.value else 1 - threshold.index
-    further = extend(values) if extend else {}
     scores = Scores(loaded.schema.classes, [names[winner]], values, [names[decided]], None, warnings, **further)
-    return ScoredRow(scores, output, None if decided == winner else decided)
+    return scores, output, None if decided == winner else decided
 
 
 def most_probable(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.intp]:

@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from millrace.aws import signed_client
@@ -12,6 +13,8 @@ from millrace.aws.credentials import CredentialSource
 from millrace.aws.signed_client import ATTEMPTS, AwsResponseError, BucketReader, DynamoDbReader, SignedClient
 from millrace.aws.signed_requests import AwsSettings
 from millrace.errors import ConfigurationError, MillraceError, ServiceUnavailableError
+
+from tests.unit.aws.certificates import write_certificate
 
 ITEM = (200, b'{"Item": {"pk": {"S": "a"}}}')
 #: Written before the end of a connection, or in place of a reply.
@@ -299,6 +302,24 @@ def test_a_bundle_of_certificates_may_be_named(serve, clock, certificate):
     with reader(server, clock, scheme="https", aws_ca_bundle=certificate) as client:
         assert client.get_item() == client.get_item() == {"pk": {"S": "a"}}
     assert server.connections == 1
+
+
+def test_a_server_that_no_authority_of_aws_signed_is_verified_with_all(serve, clock, certificate, tmp_path):
+    bundle = tmp_path / "bundle.pem"
+    of_aws = Path(write_certificate(tmp_path / "amazon.pem", "Amazon")).read_bytes()
+    bundle.write_bytes(of_aws + Path(certificate).read_bytes())
+    server = serve(HANG_UP, ITEM, certificate=certificate)
+    with reader(server, clock, scheme="https", aws_ca_bundle=str(bundle)) as client:
+        assert client.get_item() == {"pk": {"S": "a"}}
+    assert (server.connections, len(server.requests)) == (3, 2)  # the first handshake was refused, and no further one
+    stranger = write_certificate(tmp_path / "stranger.pem")
+    server = serve(ITEM, certificate=stranger)
+    with (
+        reader(server, clock, scheme="https", aws_ca_bundle=str(bundle)) as client,
+        pytest.raises(ServiceUnavailableError, match="SSLCert"),
+    ):
+        client.get_item()
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

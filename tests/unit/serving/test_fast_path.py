@@ -23,6 +23,7 @@ from millrace.schema import ColumnRules, TableSchema
 from millrace.serving import fast_path, handler
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, handle
+from millrace.serving.regular_rows import RegularRowReader
 
 from tests.serving_models import (
     CHURN_RECORD,
@@ -36,6 +37,15 @@ from tests.serving_models import (
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1200"))
 NOW = datetime(2026, 5, 3, 14, 15, 0, 250, tzinfo=UTC)
 DATATYPES = {"age": "FP64", "balance": "FP64", "active": "BOOL"}
+
+
+EVENT: dict[str, Any] = {
+    "resource": "/models/{model}/invocations",
+    "httpMethod": "POST",
+    "headers": {"Content-Type": "application/json"},
+    "pathParameters": {"model": "binary"},
+    "requestContext": {"requestId": "q-1"},
+}
 
 
 class World:
@@ -190,7 +200,7 @@ def random_body(rng: Dice, model: str, protocol: str) -> Any:
                 document[key] = rng.choice(values)
         return document
     shapes: dict[str, Any] = {
-        "instances": rng.choice([records, lists, columns]),
+        "instances": rng.choice([records] * 5 + [lists] * 5 + [columns]),  # columns are refused there
         "inputs": rng.choice([records, lists, columns, first]),
         "dataframe_records": records,
         "dataframe_split": {"columns": list(first), "data": lists},
@@ -291,7 +301,23 @@ def test_both_paths_answer_random_requests_alike(world):
         kind = f"{protocol}, {event['pathParameters'].get('model', '').replace('nobody', '')}"
         asked[kind] += 1
         answered[kind] += len(used)
-    assert sum(answered.values()) > 0.25 * EXAMPLES
+    assert sum(answered.values()) > 0.3 * EXAMPLES
     assert all(answered[f"open_inference, {model}"] for model in ("binary", "multiclass", "regression", "remark"))
     assert all(answered[f"mlflow, {model}"] for model in ("binary", "multiclass", "regression", "ruled", "released"))
     assert answered["kserve_v1, "]
+
+
+def test_longer_body_than_any_regular_row_has_is_the_general_paths(world):
+    body = json.dumps({"dataframe_records": [CHURN_RECORD]})
+    loaded = world.endpoints[0].models.get("binary")
+    longest = loaded.built(RegularRowReader).max_characters
+    answered: list[dict[str, Any]] = []
+
+    def usual(*arguments: Any) -> Any:
+        answered.append(fast_path.respond_fast(*arguments))
+        return answered[-1]
+
+    for characters, answers in ((longest, 1), (longest + 1, 1), (longest, 2)):
+        event = {**EVENT, "body": body + " " * (characters - len(body))}
+        response, _ = world.answer(event, world.endpoints[0], usual)
+        assert (response["statusCode"], len(answered)) == (200, answers)
