@@ -24,8 +24,11 @@ _REDUCTIONS = names_of(
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
 )
 _DECIMALS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
-#: Of ``ai.onnx.ml``, whose numbers are decimals but for an imputer's.
-_UNTYPED = frozenset({"FeatureVectorizer", "Imputer", "LinearRegressor", "Normalizer", "SVMRegressor", "Scaler"})
+#: Of ``ai.onnx.ml``, whose last outputs are decimals but for an imputer's.
+_UNTYPED = names_of(
+    "FeatureVectorizer Imputer LinearRegressor Normalizer SVMRegressor Scaler TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+)
 #: Inputs that say how large an output is, or along which axis something is done.
 _SIZES: Mapping[str, tuple[int, ...]] = {
     "Compress": (1,),
@@ -175,12 +178,14 @@ def _infer_types(model: ModelProto) -> dict[str, int]:
     """Return the type of elements by the name of a tensor, as far as it can be inferred."""
     known = ModelProto()
     known.CopyFrom(model)
+    # What the file says of its inner tensors is believed where nothing can be inferred.
+    known.graph.ClearField("value_info")
     for node in known.graph.node:
-        # ONNX has no inference for these, and without a type nothing after them has one.
-        whole = node.op_type == "Imputer" and find_attribute(node, "imputed_value_int64s")
-        if node.op_type in _UNTYPED:
-            kind = TensorProto.INT64 if whole else TensorProto.FLOAT
-            known.graph.value_info.append(helper.make_tensor_value_info(node.output[0], kind, None))
+        # ONNX has no inference for these in some versions, and without a type nothing after them has one.
+        if node.op_type in _UNTYPED and (node.op_type != "TreeEnsembleClassifier" or len(node.output) > 1):
+            is_whole = node.op_type == "Imputer" and find_attribute(node, "imputed_value_int64s")
+            kind = TensorProto.INT64 if is_whole else TensorProto.FLOAT
+            known.graph.value_info.append(helper.make_tensor_value_info(node.output[-1], kind, None))
     graph = shape_inference.infer_shapes(known).graph
     found = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
     return found | {tensor.name: tensor.data_type for tensor in graph.initializer}

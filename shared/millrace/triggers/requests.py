@@ -52,6 +52,8 @@ _CRASHES = frozenset(
 _NAMED_FILES = 5
 #: Runs among which the last one of a finding is looked for.
 _RUNS_OF_A_COOLDOWN = 50
+#: As many times more runs are read where some of them are those of proposed models.
+_PROPOSALS = 10
 _DEFAULT_COSTS = CostSettings()
 RequestOutcome = Literal["started", "duplicate", "deferred", "skipped"]
 
@@ -400,7 +402,11 @@ def find_refusal(cause: Cause, registry: Registry, now: datetime, costs: CostSet
         return f"the model {cause.model} has no accepted dataset to train on"
     whole = registry.get_spec(cause.model)
     spec = whole.retraining
-    newest = registry.list_runs(cause.model, limit=max(_RUNS_OF_A_COOLDOWN, spec.runs_per_day))
+    most = max(_RUNS_OF_A_COOLDOWN, spec.runs_per_day)
+    newest = registry.list_runs(cause.model, limit=most)
+    if any(run.logged_model for run in newest):
+        # Runs of proposed models do not count, and there may be many of them.
+        newest = registry.list_runs(cause.model, limit=_PROPOSALS * most)
     own = [run for run in newest if state is None or not state.deletion_of(run.requested_at)]
     refusal = refuse(cause, spec, _under_findings(cause.model, own, registry), now)
     if refusal is None and not CAUSES[cause.kind].is_always_followed:

@@ -1,6 +1,6 @@
 """Send random sequences of calls to a stock MLflow server and to ours, and compare what both respond.
 
-    compare_mlflow.py URL EXAMPLES
+    compare_mlflow.py URL EXAMPLES [others]
 
 Ids and times are masked, and lists whose order is not part of the API are sorted. The stock server is MLflow's own
 application on SQLite, called in this process.
@@ -28,6 +28,8 @@ from hypothesis import strategies as st
 from mlflow.server import app
 
 URL, EXAMPLES = sys.argv[1], int(sys.argv[2])
+#: The same sequences each time, or others.
+IS_SAME = sys.argv[3:] != ["others"]
 STOCK, OURS = app.test_client(), requests.Session()
 API = "/api/2.0/mlflow/"
 SORTED = {"tags", "params", "metrics", "dataset_inputs", "dataset_summaries", "aliases", "latest_versions"}
@@ -487,7 +489,7 @@ NAMES = st.sampled_from(
     phases=[Phase.generate],
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=True,
+    derandomize=IS_SAME,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

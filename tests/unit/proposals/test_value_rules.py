@@ -70,7 +70,15 @@ def test_decimals_are_divided_by_values(learned: str) -> None:
     assert read_graph(make_graph(nodes), {}).graph.node
 
 
-def test_an_imputer_of_whole_numbers_gives_whole_numbers() -> None:
+def test_the_values_of_trees_are_decimals_in_every_version_of_the_operator() -> None:
+    nodes = [node("TreeEnsembleRegressor", "x", "sum", domain="ai.onnx.ml"), node("Div", "sum sum", "y")]
+    model = ModelProto.FromString(make_graph(nodes))
+    model.opset_import[1].version = 1
+    check_values(model)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_an_imputer_of_whole_numbers_gives_whole_numbers_whatever_the_file_says(claimed: bool) -> None:
     attributes = {"imputed_value_int64s": [0], "replaced_value_int64": -1}
     nodes = [
         node("Cast", "x", "whole", to=TensorProto.INT64),
@@ -78,8 +86,12 @@ def test_an_imputer_of_whole_numbers_gives_whole_numbers() -> None:
         node("Div", "full full", "part"),
         node("Cast", "part", "y", to=TensorProto.FLOAT),
     ]
+    model = ModelProto.FromString(make_graph(nodes))
+    if claimed:
+        for name in ("full", "part"):
+            model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     with pytest.raises(InvalidInputError, match="Div of whole numbers"):
-        read_graph(make_graph(nodes), {})
+        check_values(model)
 
 
 WHOLE = node("Cast", "x", "whole", to=TensorProto.INT64)

@@ -146,11 +146,23 @@ class TestRequests:
         assert world.registry.get_state(MODEL).pending_causes == 0
         assert world.last_entry().details["answered_by"] == first.run_id
 
+    def propose(self, world, number=1):
+        logged = LoggedModel("models:/m-1", "mlflow/m-1/", number, "ann")
+        proposal = replace(make_cause(f"{number}", kind="logged_model", at=later(number)), logged_model=logged)
+        return request_training(proposal, registry=world.registry, pipeline=world.pipeline, now=later(number)).run_id
+
+    def test_many_runs_of_proposed_models_hide_no_run_of_a_finding(self, monkeypatch):
+        monkeypatch.setattr("millrace.triggers.requests._RUNS_OF_A_COOLDOWN", 2)
+        world = World(runs_per_day=2)
+        first = world.ask("incident-1", "drift").run_id
+        self.finish(world, first)
+        for number in range(10, 13):
+            self.finish(world, self.propose(world, number))
+        assert first in world.ask("incident-2", "quality", minutes=90).reason
+
     def test_a_finding_waits_for_the_run_of_a_proposed_model_which_trains_nothing(self):
         world = World()
-        logged = LoggedModel("models:/m-1", "mlflow/m-1/", 1, "ann")
-        proposal = replace(make_cause("proposal", kind="logged_model"), logged_model=logged)
-        run = request_training(proposal, registry=world.registry, pipeline=world.pipeline, now=NOW).run_id
+        run = self.propose(world)
         assert world.ask("incident-1", "drift", minutes=1).outcome == "deferred"
         follow_up = world.registry.get_run(MODEL, self.finish(world, run))
         assert (follow_up.kind, follow_up.logged_model) == ("drift", None)
