@@ -86,6 +86,9 @@ def _check_opsets(model: ModelProto) -> None:
 def _check_nodes(graph: GraphProto) -> None:
     if len(graph.node) > MAX_NODES:
         raise InvalidInputError(f"the graph has {len(graph.node):,} nodes; at most {MAX_NODES:,} are taken")
+    if not all(isinstance(name, str) for name in _names(graph)):
+        # Protobuf's parser leaves these as bytes.
+        raise InvalidInputError("a name in the graph is no text")
     unknown = {node.op_type for node in graph.node if node.op_type not in _OPERATORS.get(node.domain, frozenset())}
     if unknown:
         names = sorted(unknown)
@@ -96,6 +99,15 @@ def _check_nodes(graph: GraphProto) -> None:
     nested = (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
     if graph.sparse_initializer or any(one.type in nested for node in graph.node for one in node.attribute):
         raise InvalidInputError("the graph has subgraphs or sparse tensors, which are not taken")
+
+
+def _names(graph: GraphProto) -> Iterator[str]:
+    yield graph.name
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        yield named.name
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:

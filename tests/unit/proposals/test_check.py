@@ -254,6 +254,14 @@ def test_a_graph_that_breaks_a_rule_is_refused(
     assert reason in checked.reason
 
 
+@pytest.mark.parametrize("name", [b"Concat", b"n0", b"ZipMap"])
+def test_a_graph_with_names_that_are_no_text_is_refused(dataset: Dataset, files: Files, name: bytes) -> None:
+    """Of an operator, an input and a node: protobuf's parser takes them."""
+    body = files["model.onnx"].replace(name, b"\xff" * len(name))
+    checked, _ = check({**files, "model.onnx": body}, dataset.schema)
+    assert (checked.outcome, checked.reason) == ("refused", "a name in the graph is no text")
+
+
 @pytest.mark.parametrize("body", [b"", b"\x80\x04pickle", b"\x08" * 100])
 def test_what_is_no_onnx_is_refused(dataset: Dataset, files: Files, body: bytes) -> None:
     checked, _ = check({**files, "model.onnx": body}, dataset.schema)
