@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
 
+from millrace_cli.aws_session import key_session, make_client
 from millrace_cli.errors import CliError, MissingObjectError
 from millrace_cli.local.project import LocalState, find_project, interruption, restart_command
 
@@ -25,7 +26,7 @@ class Target:
 
     Parameters
     ----------
-    session : boto3.Session
+    session : botocore Session
         Session with the credentials and the region.
     stack : str
         Name of the CloudFormation stack.
@@ -37,7 +38,7 @@ class Target:
         Path of the certificate authority to trust at that endpoint.
     """
 
-    session: Any
+    session: Session
     stack: str
     outputs: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
@@ -54,7 +55,7 @@ class Target:
     @property
     def region(self) -> str:
         """Region of the stack."""
-        return str(self.session.region_name)
+        return str(self.session.get_config_variable("region"))
 
     @property
     def poll_seconds(self) -> float:
@@ -90,21 +91,18 @@ class Target:
         return local_api_url(self.output(output), self.endpoint) if self.endpoint else self.output(output)
 
     def client(self, service: str) -> Any:
-        """Return the boto3 client for this stack's account and region, for any thread."""
+        """Return the client for this stack's account and region, for any thread; that of S3 is boto3's."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = self._make_client(service)
             return self._clients[service]
 
     def _make_client(self, service: str) -> Any:
-        if self.endpoint is None:
-            return self.session.client(service)
-        return self.session.client(
-            service,
-            endpoint_url=self.endpoint,
-            verify=self.authority,
-            config=Config(proxies={}, s3={"addressing_style": "path"}),
-        )
+        local: dict[str, Any] = {}
+        if self.endpoint is not None:
+            config = Config(proxies={}, s3={"addressing_style": "path"})
+            local = {"endpoint_url": self.endpoint, "verify": self.authority, "config": config}
+        return make_client(self.session, service, **local)
 
 
 def local_api_url(api_url: str, endpoint: str) -> str:
@@ -158,19 +156,17 @@ def resolve_target(profile: str | None, stack: str | None, region: str | None, l
 
 def local_target(state: LocalState) -> Target:
     """Return the local stack as a target."""
-    session = boto3.Session(
-        aws_access_key_id=state.access_key_id,
-        aws_secret_access_key=state.secret_access_key,
-        region_name=state.region,
-    )
+    session = key_session(state.access_key_id, state.secret_access_key, state.region)
     return _with_outputs(Target(session, state.stack, endpoint=state.endpoint, authority=state.authority))
 
 
 def aws_target(profile: str | None, stack: str, region: str | None) -> Target:
     """Return a stack in an AWS account as a target."""
     try:
-        session = boto3.Session(profile_name=profile, region_name=region)
-        if not session.region_name:
+        session = Session(profile=profile)
+        if region:
+            session.set_config_variable("region", region)
+        if not session.get_config_variable("region"):
             raise CliError("no AWS region is set", "name one: --region REGION")
         return _with_outputs(Target(session, stack))
     except BotoCoreError as error:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from millrace_cli.api import ApiClient
+from millrace_cli.aws_session import key_session
 from millrace_cli.errors import ApiError
 from millrace_cli.target import Target
 
@@ -53,7 +53,7 @@ def person(stack: DeployedStack, request: pytest.FixtureRequest) -> Iterator[tup
     iam.create_user(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=document)
     key = iam.create_access_key(UserName=name)["AccessKey"]
-    session = boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=stack.target.region)
+    session = key_session(key["AccessKeyId"], key["SecretAccessKey"], stack.target.region)
     target = Target(session, stack.target.stack, stack.target.outputs, stack.target.endpoint, stack.target.authority)
     yield request.param, target
     iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])

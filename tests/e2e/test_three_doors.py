@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 from millrace.causes import AUTOMATIC_CAUSES, CAUSES, finding_cause_id
 from millrace_cli.api import ApiClient
+from millrace_cli.aws_session import key_session
 from millrace_cli.errors import ApiError
 from millrace_cli.target import Target
 
@@ -217,7 +217,7 @@ def test_a_signature_without_the_right_to_call_is_refused(stack: DeployedStack, 
     iam = stack.client("iam")
     iam.create_user(UserName="nobody")
     key = iam.create_access_key(UserName="nobody")["AccessKey"]
-    session = boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=stack.target.region)
+    session = key_session(key["AccessKeyId"], key["SecretAccessKey"], stack.target.region)
     target = Target(session, stack.target.stack, stack.target.outputs, stack.target.endpoint, stack.target.authority)
 
     with ApiClient.for_target(target) as api, pytest.raises(ApiError) as refusal:

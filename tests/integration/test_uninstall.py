@@ -2,9 +2,10 @@
 
 import json
 
-import boto3
 import pytest
+from botocore.session import Session
 from millrace_cli import options
+from millrace_cli.aws_session import make_client
 from millrace_cli.commands.uninstall import Uninstallation
 from millrace_cli.main import app
 from millrace_cli.target import Target
@@ -51,24 +52,24 @@ class Account:
     """The clients, and the command in a terminal."""
 
     def __init__(self, monkeypatch) -> None:
-        self.session = boto3.Session()
+        self.session = Session()
         self.monkeypatch = monkeypatch
         monkeypatch.setattr(options, "find_target", lambda _profile, stack, _region: Target(self.session, stack))
-        cloudformation = self.session.client("cloudformation")
+        cloudformation = make_client(self.session, "cloudformation")
         self.stack_id = cloudformation.create_stack(StackName="ml", TemplateBody=json.dumps(TEMPLATE))["StackId"]
         versioned = {"Status": "Enabled"}
-        self.session.client("s3").put_bucket_versioning(Bucket="data", VersioningConfiguration=versioned)
+        make_client(self.session, "s3").put_bucket_versioning(Bucket="data", VersioningConfiguration=versioned)
         for body in (b"one", b"two"):
-            self.session.client("s3").put_object(Bucket="data", Key="incoming/churn/may.csv", Body=body)
-        self.session.client("s3").delete_object(Bucket="data", Key="incoming/churn/may.csv")
-        self.session.client("s3").put_object(Bucket="models", Key="churn/versions/1/model.onnx", Body=b"onnx")
+            make_client(self.session, "s3").put_object(Bucket="data", Key="incoming/churn/may.csv", Body=body)
+        make_client(self.session, "s3").delete_object(Bucket="data", Key="incoming/churn/may.csv")
+        make_client(self.session, "s3").put_object(Bucket="models", Key="churn/versions/1/model.onnx", Body=b"onnx")
         self.execution = self.start_execution()
-        self.session.client("scheduler").create_schedule_group(Name="retraining")
+        make_client(self.session, "scheduler").create_schedule_group(Name="retraining")
         find = Uninstallation._of_type
         monkeypatch.setattr(
             Uninstallation, "_of_type", lambda found, kind: ["retraining"] if kind == GROUP_TYPE else find(found, kind)
         )
-        self.session.client("scheduler").create_schedule(
+        make_client(self.session, "scheduler").create_schedule(
             GroupName="retraining",
             Name="churn",
             ScheduleExpression="rate(7 days)",
@@ -78,7 +79,7 @@ class Account:
 
     def start_execution(self) -> str:
         """Start an execution and return its ARN."""
-        client = self.session.client("stepfunctions")
+        client = make_client(self.session, "stepfunctions")
         (machine,) = client.list_state_machines()["stateMachines"]
         return str(client.start_execution(stateMachineArn=machine["stateMachineArn"])["executionArn"])
 
@@ -89,19 +90,19 @@ class Account:
 
     @property
     def buckets(self) -> list[str]:
-        return [bucket["Name"] for bucket in self.session.client("s3").list_buckets()["Buckets"]]
+        return [bucket["Name"] for bucket in make_client(self.session, "s3").list_buckets()["Buckets"]]
 
     @property
     def tables(self) -> list[str]:
-        return list(self.session.client("dynamodb").list_tables()["TableNames"])
+        return list(make_client(self.session, "dynamodb").list_tables()["TableNames"])
 
     @property
     def stacks(self) -> list[str]:
-        return [stack["StackName"] for stack in self.session.client("cloudformation").describe_stacks()["Stacks"]]
+        return [stack["StackName"] for stack in make_client(self.session, "cloudformation").describe_stacks()["Stacks"]]
 
     @property
     def execution_status(self) -> str:
-        return str(self.session.client("stepfunctions").describe_execution(executionArn=self.execution)["status"])
+        return str(make_client(self.session, "stepfunctions").describe_execution(executionArn=self.execution)["status"])
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_the_stores_are_kept_and_named_with_their_cost(account):
     result = account.uninstall("--json", typed="ml\n")
     assert result.exit_code == 0, result.output
     assert account.stacks == []
-    assert account.session.client("scheduler").list_schedules()["Schedules"] == []
+    assert make_client(account.session, "scheduler").list_schedules()["Schedules"] == []
     assert (sorted(account.buckets), account.tables) == (["data", "models"], TABLES)
     left = json.loads(result.stdout.partition("ml\n")[2])  # the runner shows what is typed, too
     assert [(store["store"], store["usd_a_month"]) for store in left["left"]] == [

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from millrace_cli.aws_session import key_session, make_client
 from millrace_cli.local import ministack
 from millrace_cli.local.project import LocalState, read_state, state_path, write_state
 
@@ -72,12 +72,11 @@ def resume(state: LocalState, kept: LocalState | None) -> LocalState:
     resumed = state.with_changes(
         access_key_id=kept.access_key_id, secret_access_key=kept.secret_access_key, deployed=kept.deployed
     )
-    session: Any = boto3.Session(resumed.access_key_id, resumed.secret_access_key, region_name=resumed.region)
+    session = key_session(resumed.access_key_id, resumed.secret_access_key, resumed.region)
+    local = {"endpoint_url": resumed.endpoint, "verify": resumed.authority, "config": Config(proxies={})}
 
     def client(service: str) -> Any:
-        return session.client(
-            service, endpoint_url=resumed.endpoint, verify=resumed.authority, config=Config(proxies={})
-        )
+        return make_client(session, service, **local)
 
     try:
         client("sts").get_caller_identity()

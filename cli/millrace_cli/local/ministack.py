@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import httpx
 from botocore.config import Config
 
+from millrace_cli.aws_session import key_session, make_client
 from millrace_cli.errors import CliError
 from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time
 from millrace_cli.local.project import LOCAL_REGION, LocalState
@@ -198,15 +198,9 @@ def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:
 
 def create_administrator(state: LocalState) -> LocalState:
     """Create the user that deploys and calls, whose requests MiniStack authorises; returns the state with its key."""
-    iam = boto3.client(
-        "iam",
-        endpoint_url=state.endpoint,
-        region_name=state.region,
-        aws_access_key_id=_ROOT_KEY,
-        aws_secret_access_key=_ROOT_KEY,
-        verify=state.authority,
-        config=Config(proxies={}),
-    )
+    session = key_session(_ROOT_KEY, _ROOT_KEY, state.region)
+    local = {"endpoint_url": state.endpoint, "verify": state.authority, "config": Config(proxies={})}
+    iam = make_client(session, "iam", **local)
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=ADMINISTRATOR)

@@ -2,8 +2,8 @@
 
 import json
 
-import boto3
 import pytest
+from millrace_cli.aws_session import key_session, make_client
 from millrace_cli.main import app
 from millrace_cli.target import Target
 from moto import mock_aws
@@ -19,8 +19,8 @@ class World:
     """API Gateway with one usage plan, and an API that stores scopes unless it is to refuse."""
 
     def __init__(self, monkeypatch):
-        session = boto3.Session("k", "s", region_name="eu-west-1")
-        self.gateway = session.client("apigateway")
+        session = key_session("k", "s", "eu-west-1")
+        self.gateway = make_client(session, "apigateway")
         self.plan = self.gateway.create_usage_plan(name="keys")["id"]
         self.outputs = {"KeyApiUrl": "https://keys.test/v1", "KeyUsagePlanId": self.plan}
         self.scopes, self.calls, self.refuses = {}, [], False

@@ -9,10 +9,10 @@ import sys
 import threading
 from datetime import UTC, datetime
 
-import boto3
 import pytest
 from millrace.triggers.trigger_events import parse_event
 from millrace_cli.api import ApiClient
+from millrace_cli.aws_session import key_session
 from millrace_cli.commands.local import end_interrupted_runs
 from millrace_cli.errors import CliError
 from millrace_cli.local import deploy, ministack, stack
@@ -300,7 +300,7 @@ def test_the_kept_state_is_private_and_can_be_deleted(tmp_path):
 
 def test_the_environment_is_one_that_a_shell_accepts(monkeypatch):
     target = Target(
-        boto3.Session("KEY", "secret/+'", region_name="us-east-1"),
+        key_session("KEY", "secret/+'", "us-east-1"),
         "s",
         {"ApiUrl": "https://a.execute-api.us-east-1.amazonaws.com/v1", "DataBucketName": "data"},
         "https://127.0.0.1:4566",
