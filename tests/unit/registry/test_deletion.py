@@ -218,7 +218,7 @@ class TestRunsOfADeletedModel:
         assert world.ask(make_cause("late.csv", at=later(59)), minutes=81).outcome == "duplicate"
 
     def test_a_cause_that_is_claimed_while_the_model_is_deleted_starts_nothing(self, world, monkeypatch):
-        monkeypatch.setattr("millrace.triggers.requests._find_refusal", lambda *_: None)
+        monkeypatch.setattr("millrace.triggers.requests.find_refusal", lambda *_: None)
         world.delete()
         result = world.ask(make_cause("late.csv", at=later(59)), minutes=80)
         assert (result.outcome, len(world.pipeline.started)) == ("skipped", 1)
