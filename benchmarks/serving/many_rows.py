@@ -1,6 +1,6 @@
 """Where the processor time of a request of 10,000 rows goes, against the session in the same chunks, and scikit-learn.
 
-    .venv/bin/python benchmarks/serving/many_rows.py
+    .venv/bin/python benchmarks/serving/many_rows.py --rounds 11
 
 The stages of the handler, the handler itself, the bare session, and a handler of scikit-learn take turns in one
 process. Ratios are medians of the rounds'.
@@ -8,6 +8,9 @@ process. Ratios are medians of the rounds'.
 
 import argparse
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # as compare.py: threads that wait for each other take processor time
+
 import statistics
 import sys
 import tempfile

@@ -218,8 +218,10 @@ def _list(value: Any) -> list[Any]:
 
 
 def _zip(names: Sequence[str], row: Any) -> dict[str, Any]:
-    record = dict(zip(names, row, strict=True))
-    if type(row) is not list or len(record) != len(row):  # a name that is there twice
+    if type(row) is not list or len(names) != len(row):
+        raise IrregularRowError
+    record = dict(zip(names, row))  # noqa: B905 - reading an argument by name takes longer than the test above
+    if len(record) != len(row):  # a name that is there twice
         raise IrregularRowError
     return record
 
