@@ -107,6 +107,7 @@ class ModelState:
     created_at: datetime | None = None
     #: Of the last alias move; a later move is never recorded as earlier, whatever a clock shows.
     aliases_moved_at: datetime | None = None
+    champion_since: datetime | None = None  # none without a champion, or when an earlier release moved the alias last
     deleted_at: datetime | None = None  # none while the model exists, also when it was recreated under its name
     begun_after: datetime | None = None  # anything older belongs to a deleted model of that name
     release_id: str | None = None  # of the active release

@@ -90,7 +90,14 @@ def seed(store, names=NAMES, versions=VERSIONS):
     items = {}
     for name in names:
         keys, run = ModelKeys(name), make_run(make_cause("a.csv", name))
-        state = ModelState(name, aliases={"champion": 1}, latest_version=1, last_run_id=run.run_id, created_at=NOW)
+        state = ModelState(
+            name,
+            aliases={"champion": 1},
+            latest_version=1,
+            last_run_id=run.run_id,
+            created_at=NOW,
+            champion_since=NOW,
+        )
         items[keys.index] = {"model": name}
         items[keys.state] = {**encode(state), "aliases": {"champion": 1}}
         items[keys.schema] = {"schema_version": 1}

@@ -93,14 +93,14 @@ def test_items_are_written_as_before(table):
     # A spec of a later release may have further fields; causes have their refusal and faults as fields now, entries of
     # the ledger are in a chain, and the number of the schema is an item of its own. Causes and runs name incidents and
     # logged models, versions where they come from, trials whether their probabilities may be calibrated, and of which
-    # trials they are the refit.
+    # trials they are the refit. Runs say when their stages began, and models since when the champion is.
     changed = {
         "SPEC": {"document"},
         "CAUSE": {"refusal", "faults"},
-        "RUN": {"incident_ids", "logged_model"},
+        "RUN": {"incident_ids", "logged_model", "stages"},
         "TRIAL": {"calibrate", "refit_of"},
         "LEDGER": {"sequence", "previous", "sha256"},
-        "STATE": {"schema_version", "last_run_id"},
+        "STATE": {"schema_version", "last_run_id", "champion_since"},
         "VERSION": {"source"},
         "PENDING": {"pk"},
     }

@@ -47,8 +47,8 @@ def describe_overview(registry: Registry, request: PageRequest, now: datetime) -
 
 def _find_begin(described: Mapping[str, Any], registry: Registry) -> str | None:
     """Return the time at which a model's champion became it; None without a champion."""
-    if CHAMPION not in described["aliases"]:
-        return None
+    if described["champion_since"] or CHAMPION not in described["aliases"]:
+        return described["champion_since"]  # type: ignore[no-any-return]  # a document's
     moves = registry.list_alias_moves(described["model"], CHAMPION, limit=1)
     return to_plain(moves[0].occurred_at) if moves else None
 

@@ -290,6 +290,11 @@ def _change_state(transaction: RegistryTransaction, schema_version: int) -> Upda
     values |= {("aliases", move.alias): move.to_version for move in moves if move.to_version is not None}
     removed += [("aliases", move.alias) for move in moves if move.to_version is None]
     state = {"revision": Plus("revision", 1), "aliases_moved_at": now}
+    for move in moves:
+        if move.alias == CHAMPION and move.to_version is None:
+            removed.append("champion_since")
+        elif move.alias == CHAMPION:
+            values["champion_since"] = now
     if deletion is None:
         return Update(key, values | state, tuple(removed), tuple(conditions))
     removed += [name for name in ("release_id", "routing", "pending_candidate") if name not in removed]
