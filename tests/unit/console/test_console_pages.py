@@ -298,6 +298,7 @@ def test_the_steps_of_a_run_are_its_stages_and_the_fits_of_each_round():
         ("01-a, round 2", 60.0, 20.0, True),
         ("Evaluation", 80.0, 20.0, False),
     ]
+    assert [step["took"] for step in steps[3:6]] == ["40 s", "8.0 s", "20 s"]
     assert not any(step["goes_on"] for step in steps)
 
 

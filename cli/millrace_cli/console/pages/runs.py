@@ -20,6 +20,8 @@ REFRESH_SECONDS = 2
 _PATIENCE = timedelta(minutes=15)
 _NOT_FOUND = 404
 _ACTIVE = ("queued", "running")
+#: Seconds below which a step's duration has a tenth.
+_TENTHS_BELOW = 10.0
 _STAGES = {
     "waiting": "Waiting",
     "running": "The run",
@@ -153,7 +155,7 @@ class _StepChart:
             "is_fit": is_fit,
             "left": round(100 * left / whole, 2),
             "width": round(max(100 * (right - left) / whole, 0.5), 2),
-            "took": format_duration(max(right - left, 0.0)),
+            "took": f"{right - left:.1f} s" if right - left < _TENTHS_BELOW else format_duration(right - left),
             "goes_on": end is None and self.run["status"] in _ACTIVE,
         }
 
