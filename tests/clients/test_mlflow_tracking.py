@@ -1,4 +1,4 @@
-"""MLflow's tracking by stock clients of two generations, and compared with MLflow's own server."""
+"""MLflow's tracking, compared with MLflow's own server; stock clients take their tour on the deployed stack."""
 
 import os
 from collections.abc import Iterator
@@ -18,13 +18,6 @@ SECONDS = 300 + 60 * int(EXAMPLES)
 def server() -> Iterator[tuple[str, str]]:
     with mlflow_on_moto() as found:
         yield found
-
-
-@pytest.mark.parametrize(("tool", "version", "steps"), [("clients", "3.", 10), ("older_clients", "2.22", 8)])
-def test_a_stock_client_takes_the_tour(server: tuple[str, str], tool: str, version: str, steps: int) -> None:
-    found = run("tour_mlflow.py", tool=tool, **client_environment(*server))
-    assert found["version"].startswith(version)
-    assert len(found["done"]) == steps
 
 
 @pytest.mark.timeout(SECONDS)

@@ -3,13 +3,17 @@
 import json
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from millrace_cli.api import SignedRequests
 
+from tests.clients.conversations import run
 from tests.e2e.conftest import DeployedStack
+from tests.mlflow_plugin import plugin_path
+from tests.mlflow_server import client_environment
 
 pytestmark = pytest.mark.e2e
 
@@ -63,3 +67,23 @@ def test_aliases_of_users_models_move_in_a_ledger_of_their_own(stack: DeployedSt
     assert stack.api.get("/aliases")["ledger"][0]["details"]["registered_model"] == "my net"
     assert stack.api.get("/aliases/verification")["is_intact"]
     client.request("DELETE", "/registered-models/delete", json={"name": "my net"}).raise_for_status()
+
+
+@pytest.mark.parametrize(("tool", "version", "steps"), [("clients", "3.", 10), ("older_clients", "2.22", 8)])
+def test_a_stock_client_takes_the_tour_with_iam_on(
+    stack: DeployedStack, tmp_path: Path, tool: str, version: str, steps: int
+) -> None:
+    target, key = stack.target, stack.target.credentials
+    authority = str(target.authority)
+    environment = client_environment(f"{target.api_url}/mlflow", str(target.endpoint)) | {
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret_key,
+        "AWS_DEFAULT_REGION": target.region,
+        "MLFLOW_TRACKING_AUTH": "millrace",
+        "PYTHONPATH": plugin_path(tmp_path),
+        "REQUESTS_CA_BUNDLE": authority,
+        "AWS_CA_BUNDLE": authority,
+    }
+    found = run("tour_mlflow.py", tool=tool, **environment)
+    assert found["version"].startswith(version)
+    assert len(found["done"]) == steps

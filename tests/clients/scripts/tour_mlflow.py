@@ -16,6 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 CLIENT = MlflowClient()
+#: Clients of several generations may share a stack.
+NAME = f"My Experiment {mlflow.__version__}"
 IS_THREE = int(mlflow.__version__.split(".")[0]) >= 3
 DONE = []
 
@@ -75,7 +77,7 @@ def search():
     assert list(found["tags.mlflow.runName"]) == ["first run"]
     page = CLIENT.search_runs([EXPERIMENT], max_results=1)
     assert len(CLIENT.search_runs([EXPERIMENT], max_results=1, page_token=page.token)) == 1
-    assert [one.name for one in CLIENT.search_experiments(filter_string="name LIKE 'My%'")] == ["My Experiment"]
+    assert [one.name for one in CLIENT.search_experiments(filter_string=f"name LIKE '{NAME}%'")] == [NAME]
     expect_error("INVALID_PARAMETER_VALUE", mlflow.search_runs, [EXPERIMENT], "metrics.acc >")
 
 
@@ -95,11 +97,11 @@ def delete_and_restore():
     assert run_id not in [one.info.run_id for one in CLIENT.search_runs([EXPERIMENT])]
     expect_error("INVALID_PARAMETER_VALUE", CLIENT.set_tag, run_id, "a", "b")
     CLIENT.restore_run(run_id)
-    experiment = CLIENT.create_experiment("doomed")
+    experiment = CLIENT.create_experiment(f"{NAME}, doomed")
     CLIENT.delete_experiment(experiment)
     CLIENT.restore_experiment(experiment)
-    CLIENT.rename_experiment(experiment, "saved")
-    assert CLIENT.get_experiment_by_name("saved").experiment_id == experiment
+    CLIENT.rename_experiment(experiment, f"saved {NAME}")
+    assert CLIENT.get_experiment_by_name(f"saved {NAME}").experiment_id == experiment
 
 
 def nest_runs():
@@ -111,7 +113,7 @@ def nest_runs():
 
 def refuse():
     expect_error("RESOURCE_DOES_NOT_EXIST", CLIENT.get_run, "0" * 32)
-    expect_error("RESOURCE_ALREADY_EXISTS", CLIENT.create_experiment, "My Experiment")
+    expect_error("RESOURCE_ALREADY_EXISTS", CLIENT.create_experiment, NAME)
     with mlflow.start_run():
         mlflow.log_param("fixed", 1)
         expect_error("INVALID_PARAMETER_VALUE", mlflow.log_param, "fixed", 2)
@@ -147,7 +149,7 @@ def train_with_autolog():
     assert "training_score" in logged.metrics
 
 
-EXPERIMENT = mlflow.set_experiment("My Experiment").experiment_id
+EXPERIMENT = mlflow.set_experiment(NAME).experiment_id
 TOUR = [
     log_everything,
     log_a_long_history,
