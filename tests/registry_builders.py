@@ -97,7 +97,7 @@ def make_transaction(
     return RegistryTransaction(make_entry(entry_id, model, at), revision, changes)
 
 
-def point_alias(registry: Registry, alias: str, version: int, model: str = MODEL, at: datetime = NOW) -> None:
+def point_alias(registry: Registry, alias: str, version: int | None, model: str = MODEL, at: datetime = NOW) -> None:
     """Move an alias, from wherever it points."""
     state = registry.get_state(model)
     move = MoveAlias(alias, state.aliases.get(alias), version)

@@ -1,6 +1,7 @@
 """Assign aliases: promotion, rollback and retirement by people, and the alias of a newly registered version."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -58,12 +59,7 @@ def find_servable_version(model: str, number: int, registry: Registry, model_sto
     Raises ``VersionNotFoundError`` when there is none of that number; ``UnfitVersionError`` when it is retired or of a
     deleted model, or an artifact is missing or not the one that was registered.
     """
-    version = registry.get_version(model, number)
-    if version.status == "retired":
-        raise UnfitVersionError(f"version {number} of {model!r} is retired")
-    if deleted_at := registry.get_state(model).deletion_of(version.created_at):
-        # Its deletion may not have come to retire it yet.
-        raise UnfitVersionError(f"version {number} is of the {model!r} that {describe_deletion(deleted_at)}")
+    version = _find_present_version(registry.get_state(model), number, registry)
     try:
         body = model_store.get(version_key(model, number, MANIFEST))
         _verify(body, Artifact(sha256=version.manifest_sha256), MANIFEST, version)
@@ -74,6 +70,17 @@ def find_servable_version(model: str, number: int, registry: Registry, model_sto
         raise UnfitVersionError(f"version {number} of {model!r} is incomplete: {error.message}") from error
     except (ArtifactIntegrityError, KeyError) as error:
         raise UnfitVersionError(f"the manifest of version {number} of {model!r} cannot be read") from error
+    return version
+
+
+def _find_present_version(state: ModelState, number: int, registry: Registry) -> ModelVersion:
+    """Return a version that is neither retired nor of a deleted model; its artifacts are not verified."""
+    version = registry.get_version(state.model, number)
+    if version.status == "retired":
+        raise UnfitVersionError(f"version {number} of {state.model!r} is retired")
+    if deleted_at := state.deletion_of(version.created_at):
+        # Its deletion may not have come to retire it yet.
+        raise UnfitVersionError(f"version {number} is of the {state.model!r} that {describe_deletion(deleted_at)}")
     return version
 
 
@@ -199,9 +206,8 @@ def earlier_champions(moves: Sequence[AliasMove]) -> list[int]:
 def find_rollback_target(state: ModelState, moves: Sequence[AliasMove], registry: Registry) -> int | None:
     """Return the version that a rollback goes back to, None where there is none; its artifacts are not verified yet."""
     for number in earlier_champions(moves):
-        version = registry.get_version(state.model, number)
-        if version.status != "retired" and state.deletion_of(version.created_at) is None:
-            return number
+        with suppress(UnfitVersionError, VersionNotFoundError):
+            return _find_present_version(state, number, registry).version
     return None
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from millrace.errors import (
     AliasConflictError,
@@ -7,10 +9,10 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import version_key
-from millrace.registry.promotion import promote, retire, roll_back
+from millrace.registry.promotion import find_rollback_target, promote, retire, roll_back
 
 from tests.registered_versions import RegisteredVersions, acting
-from tests.registry_builders import MODEL, later
+from tests.registry_builders import MODEL, later, point_alias
 
 
 @pytest.fixture
@@ -46,6 +48,17 @@ class TestPromotion:
         world.point("challenger", 2)
         do_promote(world, 2)
         assert world.aliases == {"champion": 2}
+
+    def test_the_state_says_since_when_the_champion_is(self, world):
+        assert world.registry.get_state(MODEL).champion_since is None
+        world.point("challenger", 2)
+        assert world.registry.get_state(MODEL).champion_since is None
+        do_promote(world, 3)
+        assert world.registry.get_state(MODEL).champion_since == later(60)
+        point_alias(world.registry, "challenger", 4, at=later(70))
+        assert world.registry.get_state(MODEL).champion_since == later(60)
+        point_alias(world.registry, "champion", None, at=later(80))
+        assert world.registry.get_state(MODEL).champion_since is None
 
     def test_another_challenger_stays(self, world):
         world.point("challenger", 2)
@@ -121,6 +134,26 @@ class TestRollback:
         for version in (1, 2, 3):
             do_promote(world, version, minutes=version)
         return world
+
+    def test_the_target_that_is_named_is_the_one_that_is_gone_back_to(self, served):
+        registry = served.registry
+
+        def target():
+            return find_rollback_target(
+                registry.get_state(MODEL), registry.list_alias_moves(MODEL, "champion"), registry
+            )
+
+        assert target() == 2
+        do_promote(served, 4, minutes=5)
+        retire(MODEL, 3, acting(6), registry=registry)
+        assert target() == 2
+        assert do_roll_back(served, 7).to_version == 2
+        assert target() == 1
+        assert do_roll_back(served, 8).to_version == 1
+        assert target() is None
+        ghost = replace(registry.list_alias_moves(MODEL, "champion")[0], to_version=9, action="model_promoted")
+        moves = [*registry.list_alias_moves(MODEL, "champion")[:1], ghost]
+        assert find_rollback_target(registry.get_state(MODEL), moves, registry) is None
 
     def test_goes_back_to_the_champion_before_and_further_when_repeated(self, served):
         changes = [do_roll_back(served, minutes) for minutes in (10, 11)]
