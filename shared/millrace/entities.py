@@ -238,7 +238,7 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)  # for people: rows, reasons, winner, metric, version
     incident_ids: tuple[str, ...] = ()  # the incidents that requested it, of all its causes
     logged_model: LoggedModel | None = None  # evaluated instead of models that the run would train
-    #: When each stage began at first; training begins with its first trial.
+    #: When each stage began at first; the training of a search begins with its first trial.
     stages: Mapping[str, datetime] = field(default_factory=dict)
 
     def begin(self, stage: RunStage, now: datetime) -> dict[str, Any]:

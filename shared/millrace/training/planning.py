@@ -82,7 +82,7 @@ def plan_run(
     if run.logged_model:
         spec = registry.get_spec(run.model)
         return plan_logged_model(
-            run, run.logged_model, spec, registry=registry, data_store=data_store, model_store=model_store
+            run, run.logged_model, spec, registry=registry, data_store=data_store, model_store=model_store, now=now
         )
     schema = load_prepared_schema(run, data_store)
     if request.finished_round:
@@ -238,6 +238,7 @@ def plan_logged_model(
     registry: Registry,
     data_store: ObjectStore,
     model_store: ObjectStore,
+    now: datetime,
 ) -> TrainingPlan:
     """Record the one trial of a run that evaluates a model of a user; return its pointer with the check. Idempotent.
 
@@ -261,7 +262,7 @@ def plan_logged_model(
             spec.seed,
         )
         registry.put_trials([trial])
-        registry.update_run(run.model, run.run_id, stage="training")
+        registry.update_run(run.model, run.run_id, **run.begin("training", now))
     files = [
         LoggedFile(name=name, size=listed.size, url=model_store.sign_read(listed.key))
         for listed in model_store.list(logged.prefix)

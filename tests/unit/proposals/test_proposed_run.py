@@ -1,6 +1,7 @@
 """A run that evaluates a model which a user logged: from its plan to a version that is served."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,8 @@ def test_the_plan_is_the_same_again_and_offers_only_what_the_check_reads(world: 
     assert [file.name for file in pointer.check.files] == ["MLmodel", "input_example.json", "model.onnx"]
     assert pointer.check.target_url == f"memory://models/{trial_key(MODEL, RUN_ID, pointer.trial_id, 'model.onnx')}"
     assert len(world.registry.list_trials(MODEL, RUN_ID)) == 1
+    assert (world.run.stage, world.run.stages) == ("training", {"training": NOW})
+    assert world.run.begin("training", NOW + timedelta(hours=1))["stages"] == {"training": NOW}  # the first attempt's
 
 
 def test_a_model_of_many_files_is_refused_for_their_number(world: TrainingRun) -> None:
