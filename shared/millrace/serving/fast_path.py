@@ -40,7 +40,7 @@ _FORMS = frozenset({None, "", JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=u
 _ENCODED = frozenset({"content-encoding", BINARY_HEADER})
 _OPTIONS = frozenset({"interval", ROUTING_KEY_PARAMETER})
 _OTHER_OPTIONS = frozenset({"explain", "on_error"})
-_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_ROWS = RecordsTable(())
 _NO_CONTENTS = PredictionRequest(_NO_ROWS)
 _TENSOR_MEMBERS = 4
@@ -58,8 +58,8 @@ def respond_fast(
     contents = _READERS[protocol.name](orjson.loads(event["body"]), reader.names)
     if not has_members(event["body"], contents.members + len(contents.options)):
         raise IrregularRowError
-    release_headers: Mapping[str, str] = _NO_OPTIONS
-    released: Mapping[str, Any] = _NO_OPTIONS
+    release_headers: Mapping[str, str] = _NOTHING
+    released: Mapping[str, Any] = _NOTHING
     if release is not None:
         key = find_key(headers, contents.options, release.key_column, contents.record.get)
         arm, mark = release.find_arm(prediction_id if key is None else key)
@@ -95,8 +95,8 @@ def respond_fast(
 
 def _read_envelope(event: Mapping[str, Any]) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return headers by lower-case name, and the query string; raises for a body that is more than plain JSON."""
-    headers = {name.lower(): value for name, value in (event.get("headers") or _NO_OPTIONS).items()}
-    query = event.get("queryStringParameters") or _NO_OPTIONS
+    headers = {name.lower(): value for name, value in (event.get("headers") or _NOTHING).items()}
+    query = event.get("queryStringParameters") or _NOTHING
     if (
         event.get("isBase64Encoded")
         or headers.get("content-type") not in _FORMS
@@ -205,7 +205,7 @@ def _read_open_inference(document: Any, names: Sequence[str]) -> _RequestContent
 def _read_options(document: Any, key: str) -> Mapping[str, Any]:
     options = document.get(key)
     if options is None:
-        return _NO_OPTIONS
+        return _NOTHING
     if type(options) is not dict or (options and not options.keys() <= _OPTIONS):
         raise IrregularRowError
     return options

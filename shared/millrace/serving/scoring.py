@@ -115,14 +115,13 @@ def score_row(
     """
     output = loaded.onnx.run_inputs(inputs)
     values = output.tolist()
+    is_regression = loaded.schema.task == "regression"
+    if not isfinite(values[0] if is_regression else sum(values[0])):
+        raise ValueError("not finite")
     further = extend(values) if extend else {}
-    if loaded.schema.task == "regression":
-        if not isfinite(values[0]):
-            raise ValueError("not finite")
+    if is_regression:
         return Scores((), [], [], [], values, warnings, **further), output, None
     (chances,) = values
-    if not isfinite(sum(chances)):
-        raise ValueError("not finite")
     winner = decided = chances.index(max(chances))
     threshold, names = loaded.threshold, loaded.labels
     if threshold is not None:
