@@ -101,8 +101,13 @@ def _training_rows(search: Document) -> str:
 
 
 def leaderboard_table(evaluation: Document) -> Table:
-    """Return a run's candidates, best first, with the metrics that ranked them; a star marks the winner."""
+    """Return a run's candidates, best first, with the metrics that ranked them; a star marks the winner.
+
+    Where they were compared with the champion, each has its gain over it.
+    """
     entries = evaluation.get("leaderboard") or ()
+    comparison = evaluation.get("trials_comparison") or {}
+    is_compared = bool(comparison.get("rows"))
     names = metric_names(entries, evaluation.get("primary_metric"))
     rows = []
     for entry in entries:
@@ -113,13 +118,23 @@ def leaderboard_table(evaluation: Document) -> Table:
                 entry.get("rank"),
                 Text(f"{_entry_name(entry)}{' *' if is_winner else ''}", style="bold green" if is_winner else ""),
                 *(metrics.get(name) for name in names),
+                *([_gain(entry)] if is_compared else []),
                 _seconds(entry.get("duration_seconds")),
                 Text(str(entry.get("reason") or "")),
             )
         )
     folds = (evaluation.get("search") or {}).get("folds", 1)
     ranked_by = f"mean of {folds} folds" if folds > 1 else "on the validation split"
-    return make_table(f"Leaderboard, {ranked_by}", ("", "trial", *names, "time", ""), rows)
+    gain = [f"gain over v{comparison['version']}"] if is_compared else []
+    return make_table(f"Leaderboard, {ranked_by}", ("", "trial", *names, *gain, "time", ""), rows)
+
+
+def _gain(entry: Document) -> str | None:
+    """Return a trial's gain over the champion, with its interval where there is one."""
+    value, interval = entry.get("measured_gain"), entry.get("gain")
+    if value is None:
+        return None
+    return f"{format_value(value)} ({_interval(interval)})" if interval else format_value(value)
 
 
 def _entry_name(entry: Document) -> str:

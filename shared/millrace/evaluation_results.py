@@ -97,8 +97,23 @@ class HoldoutUse(Record, frozen=True):
     used_rows: int | None = None
 
 
+class TrialsComparison(Record, frozen=True):
+    """The champion that the leaderboard's trials are compared with, or the reason for no comparison.
+
+    ``rows`` ranked the trials, and neither they nor the champion were trained on them.
+    """
+
+    version: int
+    rows: int = 0
+    not_compared: str | None = None
+
+
 class LeaderboardEntry(Record, frozen=True):
-    """A trial and its rank; 1 is best, None is a trial that did not succeed."""
+    """A trial and its rank; 1 is best, None is a trial that did not succeed.
+
+    ``gain`` is the interval of its gain over the champion by the primary metric, with the value on the rows themselves
+    (``measured_gain``), on the rows of :class:`TrialsComparison`.
+    """
 
     trial_id: str
     candidate: str
@@ -108,6 +123,8 @@ class LeaderboardEntry(Record, frozen=True):
     reason: str
     rank: int | None
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    gain: ConfidenceInterval | None = None
+    measured_gain: float | None = None
 
 
 class GateCheck(Record, frozen=True, omit_defaults=True):
@@ -419,6 +436,7 @@ class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):
     greater_is_better: bool
     confidence: float
     leaderboard: tuple[LeaderboardEntry, ...]
+    trials_comparison: TrialsComparison | None = None  # none without a champion
     split: dict[str, Any] | None = None
     model_bytes: int | None = None
     holdout: HoldoutResult | None = None

@@ -150,7 +150,7 @@ def compare_with_champion(
         return ChampionComparison(
             champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed
         )
-    predicted = _predict(champion, champion.model, holdout)
+    predicted = predict_rows(champion, champion.model, holdout)
     if obstacle := _describe_non_finite(predicted):
         return ChampionComparison(champion.version, not_compared=obstacle)
     overlap = find_train_overlap(champion.manifest, split, holdout.row_ids, data_store)
@@ -187,8 +187,9 @@ def compare_with_champion(
     )
 
 
-def _predict(version: Champion, model: OnnxModel, holdout: PreparedSplit) -> npt.NDArray[Any]:
-    return model.run(recentre(holdout.features, version.rows_schema or model.schema, model.schema))
+def predict_rows(version: Champion, model: OnnxModel, rows: PreparedSplit) -> npt.NDArray[Any]:
+    """Return a version's predictions of prepared rows; ``model`` is the version's own."""
+    return model.run(recentre(rows.features, version.rows_schema or model.schema, model.schema))
 
 
 def _describe_non_finite(predictions: npt.NDArray[Any]) -> str | None:
@@ -217,7 +218,7 @@ def _score_best(
         return "it may have been trained on rows of this holdout"
     if rows.sum() < min(MIN_UNSEEN_ROWS, kept.sum()):
         return f"it was trained on all but {rows.sum():,} of the rows"
-    predicted = _predict(best, best.model, holdout)
+    predicted = predict_rows(best, best.model, holdout)
     return _describe_non_finite(predicted) or (predicted, rows)
 
 
@@ -270,15 +271,14 @@ def find_train_overlap(
     reason = "the holdout moves with time" if same else "rows are not split as they were for the champion"
     if same and _begins_later(split.get("test_from"), champion.trained_before):
         return TrainOverlap(note=f"{reason}; the champion was trained on none of these rows")
-    try:
-        stored = [data_store.get(split_key(champion.model, champion.run_id, name)) for name in _TRAINED_ON]
-    except ArtifactNotFoundError:
+    trained_ids = load_trained_ids(champion, data_store)
+    if trained_ids is None:
         note = (
             f"{reason}, and the champion's training rows are no longer stored: it may have been trained on rows of "
             "this holdout, to its advantage"
         )
         return TrainOverlap(note=note, biased=True)
-    unseen = ~np.isin(holdout_ids, np.concatenate([load_row_ids(body) for body in stored]))
+    unseen = ~np.isin(holdout_ids, trained_ids)
     seen = int(np.sum(~unseen))
     if not seen:
         return TrainOverlap(note=f"{reason}; the champion was trained on none of these rows")
@@ -289,3 +289,12 @@ def find_train_overlap(
         )
         return TrainOverlap(note=note, biased=True)
     return TrainOverlap(unseen, f"{reason}: the {seen:,} rows that the champion was trained on are left out")
+
+
+def load_trained_ids(version: Manifest, data_store: ObjectStore) -> npt.NDArray[np.uint64] | None:
+    """Return the ids of the rows that a version was trained on; None where they are no longer stored."""
+    try:
+        stored = [data_store.get(split_key(version.model, version.run_id, name)) for name in _TRAINED_ON]
+    except ArtifactNotFoundError:
+        return None
+    return np.concatenate([load_row_ids(body) for body in stored])

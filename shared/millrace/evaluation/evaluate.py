@@ -17,12 +17,13 @@ from millrace.documents import dump
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.evaluation.analysis import AnalyzedWinner, MeasuredWinner, Splits, analyze, profile_predictions
-from millrace.evaluation.champion import compare_with_champion, load_best, load_champion, verify_sha256
+from millrace.evaluation.champion import Champion, compare_with_champion, load_best, load_champion, verify_sha256
 from millrace.evaluation.circumstances import HOLDOUT_SUMMARY, find_holdout_use, find_reasons
 from millrace.evaluation.gate import GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
+from millrace.evaluation.leaderboard import compare_trials, rank_trials
 from millrace.evaluation.slices import feature_columns
-from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
+from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.layout import confidence_key, evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
@@ -32,7 +33,7 @@ from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import HeldOutRows
-from millrace.training.planning import ensure_no_fault, load_prepared_schema, rank_key, read_manifest, reconcile_trials
+from millrace.training.planning import ensure_no_fault, load_prepared_schema, read_manifest, reconcile_trials
 from millrace.training.trial_record import HELD_OUT_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
@@ -64,7 +65,7 @@ def evaluate_run(
     registry.update_run(run.model, run.run_id, **run.begin("evaluating", now))
     spec, schema = registry.get_spec(run.model), load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
-    leaderboard = _rank(trials, metric)
+    leaderboard = rank_trials(trials, metric)
     evaluation = Evaluation(
         run_id=run.run_id,
         model=run.model,
@@ -79,13 +80,13 @@ def evaluate_run(
         primary_metric=metric.name,
         greater_is_better=metric.greater_is_better,
         confidence=spec.gate.confidence,
-        leaderboard=tuple(leaderboard),
+        leaderboard=leaderboard,
         gate_spec=spec.gate.model_dump(),
     )
     if leaderboard and leaderboard[0].rank:
         trial = next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id)
         evaluator = _Evaluator(schema, metric, spec, registry, data_store, model_store, clock)
-        evaluation, profile, calibration = evaluator.evaluate(evaluation, trial)
+        evaluation, profile, calibration = evaluator.evaluate(evaluation, trial, trials)
         if profile:
             profile_key = prediction_profile_key(run.model, run.run_id)
             model_store.put(profile_key, profile.write(indent=False), "application/json")
@@ -97,27 +98,6 @@ def evaluate_run(
     return EvaluationVerdict(
         decision=evaluation.decision, trial_id=evaluation.trial_id, reasons=list(evaluation.reasons)
     )
-
-
-def _rank(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
-    """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler."""
-    succeeded = [trial for trial in trials if trial.status == "succeeded"]
-    # The refit of the best has its metrics, and comes before it.
-    succeeded.sort(key=lambda trial: (not trial.refit_of, rank_key(trial.trial_id, trial.metrics, metric)))
-    others = [trial for trial in trials if trial.status != "succeeded"]
-    return [
-        LeaderboardEntry(
-            trial_id=trial.trial_id,
-            candidate=trial.candidate,
-            status=trial.status,
-            metrics=trial.metrics,
-            duration_seconds=trial.duration_seconds,
-            reason=trial.reason,
-            rank=place if place <= len(succeeded) else None,
-            parameters=dict(trial.parameters),
-        )
-        for place, trial in enumerate([*succeeded, *others], start=1)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +113,12 @@ class _Evaluator:
     clock: Callable[[], float]
 
     def evaluate(
-        self, evaluation: Evaluation, trial: Trial
+        self, evaluation: Evaluation, trial: Trial, trials: Sequence[Trial]
     ) -> tuple[Evaluation, PredictionProfile | None, ConformalCalibration | None]:
         """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
 
-        There is neither analysis, profile nor calibration of a model with a prediction that is not a number.
+        ``trials`` are those of the leaderboard. There is neither analysis, profile nor calibration of a model with a
+        prediction that is not a number.
         """
         schema, metric, spec, confidence = self.schema, self.metric, self.spec, self.spec.gate.confidence
         champion = load_champion(trial.model, schema, registry=self.registry, model_store=self.model_store)
@@ -155,6 +136,7 @@ class _Evaluator:
         run = self.registry.get_run(trial.model, trial.run_id)
         comparison = None
         if champion is not None:
+            evaluation = self._compare_trials(evaluation, champion, trials, splits)
             comparison = compare_with_champion(
                 champion,
                 predictions,
@@ -250,6 +232,23 @@ class _Evaluator:
             **msgspec.structs.asdict(analysis),
         )
         return evaluation, profile, analyzed.calibration
+
+    def _compare_trials(
+        self, evaluation: Evaluation, champion: Champion, trials: Sequence[Trial], splits: Splits
+    ) -> Evaluation:
+        by_id = {trial.trial_id: trial for trial in trials}
+        leaderboard, comparison = compare_trials(
+            evaluation.leaderboard,
+            champion,
+            lambda trial_id: self._read_artifact(by_id[trial_id], HELD_OUT_NAME),
+            schema=self.schema,
+            train=splits.train,
+            validation=splits.validation,
+            metric=self.metric,
+            spec=self.spec,
+            data_store=self.data_store,
+        )
+        return msgspec.structs.replace(evaluation, leaderboard=leaderboard, trials_comparison=comparison)
 
     def _load_splits(self, trial: Trial) -> Splits:
         train, validation, holdout = (

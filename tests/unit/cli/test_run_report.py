@@ -101,6 +101,25 @@ def test_the_leaderboard_tells_trials_of_one_candidate_apart():
     assert "25,870" in text
 
 
+def test_the_leaderboard_has_the_gains_over_the_champion_where_trials_were_compared():
+    entry = {"candidate": "boosting", "metrics": {"rmse": 25_870.4}}
+    entries = [
+        entry | {"trial_id": "03-boosting", "rank": 1, "measured_gain": 12.5, "gain": {"low": -1.5, "high": 20.25}},
+        entry | {"trial_id": "09-boosting", "rank": 2, "measured_gain": -3.0, "gain": None},
+        entry | {"trial_id": "10-boosting", "rank": None},
+    ]
+    comparison = {"version": 4, "rows": 300, "not_compared": None}
+    evaluation = EVALUATION | {"leaderboard": entries, "trials_comparison": comparison}
+
+    text = printed(run_report("homes", {"status": "succeeded"}, [], evaluation))
+
+    assert "gain over v4" in text
+    assert "12.5 (-1.5 to 20.25)" in text
+    assert "-3" in text
+    bare = evaluation | {"trials_comparison": comparison | {"rows": 0, "not_compared": "it is retired"}}
+    assert "gain over" not in printed(run_report("homes", {"status": "succeeded"}, [], bare))
+
+
 def test_a_metric_without_an_interval_says_why():
     metric = {"value": 0.9, "low": None, "high": None, "reason": "3 rows of one class; an interval needs 5"}
     holdout = {"rows": 60, "metrics": {"roc_auc": metric}}

@@ -270,7 +270,12 @@ def test_a_run_s_gains_over_the_champion_have_their_intervals_and_the_winner_its
         for name, value in (("a", 0.7), ("b", None), ("c", 0.9))
     ]
     ranks = [{"trial_id": "c", "rank": 1}, {"trial_id": "a", "rank": 2}, {"trial_id": "b", "rank": None}]
+    ranks[0] |= {"gain": {"low": -0.01, "high": 0.05}, "measured_gain": 0.02}
     rows = describe_leaderboard(trials, {"leaderboard": ranks, "trial_id": "c"}, "auc")
+    assert (rows[0]["gain"]["value"], rows[0]["gain"]["low"], rows[0]["gain"]["high"]) == (0.02, -0.01, 0.05)
+    assert rows[0]["gain"]["span"].low < rows[0]["gain"]["span"].mark < rows[0]["gain"]["span"].high
+    assert rows[1]["gain"]["value"] is None
+    assert rows[2]["gain"] is None
     assert [(row["trial_id"], row["is_winner"]) for row in rows] == [("c", True), ("a", False), ("b", False)]
     running = describe_leaderboard(trials, {}, "auc")
     assert [row["trial_id"] for row in running] == ["a", "c", "b"]

@@ -107,7 +107,10 @@ def full_card(task: str) -> dict[str, Any]:
     evaluation = card["evaluation"]
     metrics = {name: one["value"] for name, one in evaluation["holdout"]["metrics"].items()}
     evaluation["champion"] = {"version": 2, "metrics": metrics, "gain": {"low": 0.01, "high": 0.03}}
-    evaluation["leaderboard"] = [evaluation["leaderboard"][0] | {"trial_id": f"t{number}"} for number in range(20)]
+    gains = [{"measured_gain": 0.02, "gain": {"low": -0.01, "high": 0.05}}, {"measured_gain": -0.04, "gain": None}, {}]
+    first = evaluation["leaderboard"][0]
+    evaluation["leaderboard"] = [first | {"trial_id": f"t{number}"} | gains[number % 3] for number in range(20)]
+    evaluation["trials_comparison"] = {"version": 2, "rows": 1_234, "not_compared": None}
     evaluation["importance"]["columns"] *= 5
     evaluation["importance"]["not_measured"] = [f"n{number}" for number in range(30)]
     evaluation["reasons"] = ["better than the champion"] * 9

@@ -1,6 +1,6 @@
 """Pages of training runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -174,8 +174,15 @@ def _list_fits(trials: Sequence[Document]) -> list[tuple[str, str, str | None]]:
 
 
 def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metric: str | None) -> list[dict[str, Any]]:
-    """Return the trials by rank, where it is known, with the widths of their durations; the winner is marked."""
-    ranks = {one["trial_id"]: one["rank"] for one in evaluation.get("leaderboard") or ()}
+    """Return the trials by rank, where it is known, with the widths of their durations; the winner is marked.
+
+    Each has its gain over the champion, drawn beside no gain, where it was compared.
+    """
+    entries = evaluation.get("leaderboard") or ()
+    ranks = {one["trial_id"]: one["rank"] for one in entries}
+    gains = _draw_gains(
+        {one["trial_id"]: (one.get("measured_gain"), *_bounds(one.get("gain"))) for one in entries if one["rank"]}
+    )
     longest = max((trial["duration_seconds"] or 0.0 for trial in trials), default=0.0) or 1.0
     rows = [
         {
@@ -184,6 +191,7 @@ def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metri
             "is_winner": trial["trial_id"] == evaluation.get("trial_id"),
             "value": trial["metrics"].get(metric) if metric else None,
             "bar": charts.Bar(trial["candidate"], (trial["duration_seconds"] or 0.0) / longest, ""),
+            "gain": gains.get(trial["trial_id"]),
         }
         for trial in trials
     ]
@@ -200,22 +208,26 @@ def describe_gains(evaluation: Document) -> list[dict[str, Any]]:
     rivals = [(f"version {champion.get('version')}, the champion", champion)]
     if best := champion.get("best"):
         rivals.append((f"version {best['version']}, the best champion so far", best))
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "value": rival.get("measured_gain"),
-            "low": (rival.get("gain") or {}).get("low"),
-            "high": (rival.get("gain") or {}).get("high"),
-            "not_compared": rival.get("not_compared"),
-        }
-        for name, rival in rivals
-        if rival
-    ]
+    gains = _draw_gains({name: (rival.get("measured_gain"), *_bounds(rival.get("gain"))) for name, rival in rivals})
+    return [{"name": name, "not_compared": rival.get("not_compared"), **gains[name]} for name, rival in rivals if rival]
+
+
+def _bounds(interval: Document | None) -> tuple[float | None, float | None]:
+    return (interval["low"], interval["high"]) if interval else (None, None)
+
+
+def _draw_gains(
+    gains: Mapping[str, tuple[float | None, float | None, float | None]],
+) -> dict[str, dict[str, Any]]:
+    """Return value, bounds and drawing of each gain, all on one scale with a mark at no gain."""
     drawn = charts.spans(
-        [MetricEstimate(row["value"], row["low"], row["high"]) if row["value"] is not None else None for row in rows],
+        [MetricEstimate(value, low, high) if value is not None else None for value, low, high in gains.values()],
         mark=0.0,
     )
-    return [row | {"span": span} for row, span in zip(rows, drawn, strict=True)]
+    return {
+        name: {"value": value, "low": low, "high": high, "span": span}
+        for (name, (value, low, high)), span in zip(gains.items(), drawn, strict=True)
+    }
 
 
 def _describe_rivals(evaluation: Document) -> list[dict[str, Any]]:
