@@ -37,6 +37,8 @@ HOST = "127.0.0.1:8765"
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
+#: Of the first run, the best first.
+_TRIALS = ("02-hist_gradient_boosting", "01-baseline")
 #: As the API compares two datasets.
 DIFFERENCE = {
     "before": "cd" * 32,
@@ -67,14 +69,20 @@ class ConsoleWorld(ReleaseWorld):
         for version in (1, 2, 3):
             card = self.card | {"version": self.card["version"] | {"version": version}}
             self.models.put(version_key(MODEL, version, "card.json"), json.dumps(card).encode())
-        self.models.put(evaluation_key(MODEL, self.first_run_id), json.dumps(self.card["evaluation"]).encode())
+        evaluation = self.card["evaluation"]
+        entries = [
+            entry | {"trial_id": name, "rank": rank}
+            for rank, (entry, name) in enumerate(zip(evaluation["leaderboard"], _TRIALS, strict=False), start=1)
+        ]
+        evaluation = evaluation | {"leaderboard": entries, "trial_id": entries[0]["trial_id"]}
+        self.models.put(evaluation_key(MODEL, self.first_run_id), json.dumps(evaluation).encode())
         run = self.registry.get_run(MODEL, self.first_run_id)
         begins = [run.requested_at + timedelta(seconds=seconds) for seconds in (5, 9, 11, 24)]
         stages = dict(zip(("validating", "planning", "evaluating"), (begins[0], begins[1], begins[3]), strict=True))
         self.registry.update_run(MODEL, self.first_run_id, stages=stages)
         trials = [
             make_trial(name, self.first_run_id, started_at=begins[2], duration_seconds=seconds)
-            for name, seconds in (("01-baseline", 3.0), ("02-hist_gradient_boosting", 12.0))
+            for name, seconds in zip(_TRIALS, (12.0, 3.0), strict=True)
         ]
         self.registry.put_trials(trials)
         self.registry.put_dataset(make_dataset("ab" * 32))

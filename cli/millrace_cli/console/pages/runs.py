@@ -174,7 +174,7 @@ def _list_fits(trials: Sequence[Document]) -> list[tuple[str, str, str | None]]:
 
 
 def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metric: str | None) -> list[dict[str, Any]]:
-    """Return the trials by rank, where it is known, with the widths of their durations; the winner is marked.
+    """Return the trials by rank, where it is known; the winner is marked.
 
     Each has its gain over the champion, drawn beside no gain, where it was compared.
     """
@@ -183,14 +183,12 @@ def describe_leaderboard(trials: Sequence[Document], evaluation: Document, metri
     gains = _draw_gains(
         {one["trial_id"]: (one.get("measured_gain"), *_bounds(one.get("gain"))) for one in entries if one["rank"]}
     )
-    longest = max((trial["duration_seconds"] or 0.0 for trial in trials), default=0.0) or 1.0
     rows = [
         {
             **trial,
             "rank": ranks.get(trial["trial_id"]),
             "is_winner": trial["trial_id"] == evaluation.get("trial_id"),
             "value": trial["metrics"].get(metric) if metric else None,
-            "bar": charts.Bar(trial["candidate"], (trial["duration_seconds"] or 0.0) / longest, ""),
             "gain": gains.get(trial["trial_id"]),
         }
         for trial in trials
