@@ -13,9 +13,11 @@ swapped at a third, garbage is collected at two thirds, and the alias is refresh
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -35,7 +37,7 @@ from compare import READY_SECONDS, environment, free_port, interpreter, ready, r
 KIND = "logistic_regression"
 #: Connections that may wait for a server at once; a request that finds none waits too, and that counts.
 CONNECTIONS = 64
-SERVERS = ("Millrace", "mlflow models serve", "bentoml serve")
+SERVERS = ("Millrace", "mlflow models serve", "bentoml serve", "mlserver start")
 
 
 def command_of(name: str, work: Path, port: int) -> tuple[list[object], Path, str, str]:
@@ -48,9 +50,30 @@ def command_of(name: str, work: Path, port: int) -> tuple[list[object], Path, st
         options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
         command = [program, "models", "serve", "-m", work / KIND / "mlflow_sklearn", *options]
         return command, work, "/invocations", "one.json"
+    if name == "mlserver start":
+        program, folder = interpreter("mlserver", work).with_name("mlserver"), write_mlserver(work / KIND, port)
+        return [program, "start", folder], work, "/v2/models/churn/infer", "one_v2.json"
     program = interpreter("bentoml", work).with_name("bentoml")
     command = [program, "serve", "bento_service:Churn", "--host", "127.0.0.1", "--port", port]
     return command, HERE, "/predict", "one_records.json"
+
+
+def write_mlserver(folder: Path, port: int) -> Path:
+    """Write MLServer's settings, its own defaults but for addresses, and the request in its protocol, by columns."""
+    settings = folder / "mlserver"
+    settings.mkdir(exist_ok=True)
+    addresses = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    (settings / "settings.json").write_text(json.dumps(addresses))
+    model = {"implementation": "mlserver_model.Churn", "parameters": {"uri": str(folder / "pipeline.joblib")}}
+    (settings / "model-settings.json").write_text(json.dumps({"name": "churn", **model}))
+    split = json.loads((folder / "one.json").read_text())["dataframe_split"]
+    inputs = []
+    for column, (value, *_) in zip(split["columns"], zip(*split["data"], strict=True), strict=True):
+        is_word = isinstance(value, str)
+        kind = {"datatype": "BYTES", "parameters": {"content_type": "str"}} if is_word else {"datatype": "FP64"}
+        inputs.append({"name": column, "shape": [1], "data": [value], **kind})
+    (folder / "one_v2.json").write_text(json.dumps({"parameters": {"content_type": "pd"}, "inputs": inputs}))
+    return settings
 
 
 @contextmanager
@@ -113,12 +136,18 @@ def as_request(host: str, path: str, body: bytes, headers: tuple[str, ...] = ())
 
 
 async def load(
-    host: str, port: int, request: bytes, due: list[float], events: dict[float, bytes]
+    host: str,
+    port: int,
+    request: bytes,
+    due: list[float],
+    events: dict[float, bytes],
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> tuple[list[float], int]:
     """Send each request when it is due; returns the latencies in ms, sorted, and how many failed."""
     idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(CONNECTIONS):
-        idle.put_nowait(await asyncio.open_connection(host, port))
+        idle.put_nowait(await asyncio.open_connection(host, port, ssl=tls))
     latencies: list[float] = []
     failed = 0
     started = time.perf_counter()
@@ -131,7 +160,7 @@ async def load(
             failed += await ask(streams, content) != 200  # noqa: PLR2004 - HTTP's
         except (OSError, asyncio.IncompleteReadError):
             failed += 1
-            streams = await asyncio.open_connection(host, port)
+            streams = await asyncio.open_connection(host, port, ssl=tls)
         idle.put_nowait(streams)
         if counts:
             latencies.append(1_000 * (time.perf_counter() - started - at))
@@ -166,7 +195,7 @@ def main() -> None:
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-benchmark-serving")
     options = parser.parse_args()
-    ready(options.work, tools=("sklearn", "mlflow", "bentoml") if not options.url else ())
+    ready(options.work, tools=("sklearn", "mlflow", "bentoml", "mlserver") if not options.url else ())
     print("| server | requests a second | requests | p50 ms | p99 ms | p99.9 ms | worst | failed |")
     print("|---|---|---|---|---|---|---|---|")
     for turn, rate in enumerate(options.rates):
