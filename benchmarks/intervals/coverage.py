@@ -35,8 +35,10 @@ ROWS = (60, 200, 1_000)
 WANTED = (0.93, 0.97)
 CHANCE = (2.0, 3.0)
 
-#: Metrics whose unseen row, or noise, is counted generously: their intervals may cover up to so much.
+#: Metrics whose unseen row, or noise, is counted generously: their intervals may cover up to so much. RMSE's may below
+#: so many rows.
 MOST = {"rmse": 0.99, "calibration error": 0.99}
+FEW_ROWS = {"rmse": 100}
 
 #: Rows outside the fit beside a holdout: those of the folds, four times as many, up to so many rows in all; else the
 #: validation split, as many.
@@ -92,7 +94,9 @@ class Cell:
         if len(self.ends) < 50:  # noqa: PLR2004  # a cell that is practically without intervals
             return True
         error = np.sqrt(self.coverage * (1 - self.coverage) / len(self.ends))
-        most = MOST.get(self.metric, WANTED[1]) if self.none < 0.5 else 1.0  # noqa: PLR2004  # a half
+        is_generous = self.metric in MOST and self.rows < FEW_ROWS.get(self.metric, self.rows + 1)
+        most = MOST[self.metric] if is_generous else WANTED[1]
+        most = most if self.none < 0.5 else 1.0  # noqa: PLR2004  # a half
         return bool(WANTED[0] - CHANCE[0] * error <= self.coverage <= most + CHANCE[1] * error)
 
 

@@ -50,8 +50,12 @@ UNSEEN_SQUARE = 1.8
 UNSEEN_RATIO = 2.0
 #: Rows below which no interval of R² covers: one error in a hundred may decide it, and most of them have none.
 MIN_RATIO_ROWS = 100
-#: The same, relative to what other rows let one expect of the largest.
-EXPECTED_SQUARE = 1.5
+#: The same, relative to what other rows let one expect of the largest, and in addition where one sample of as many rows
+#: shows it; of few rows it is larger, as if they were so many.
+EXPECTED_SQUARE = 0.5
+ONE_SAMPLE = 0.4
+FEW_ROWS = 120
+MOST_EXPECTED_SQUARE = 1.5
 #: The same of a ratio, relative to the largest of all rows.
 EXPECTED_RATIO = 3.0
 #: Samples that show how the estimate varies; the same ones each time, so that the same rows have the same interval.
@@ -140,15 +144,19 @@ def mean_interval(values: FloatArray, unseen: float, confidence: float) -> Inter
     return _mean_interval(values, confidence, unseen * float(values.max(initial=0.0)))
 
 
-def mean_interval_beside(values: FloatArray, elsewhere: FloatArray, expected: float, confidence: float) -> Interval:
-    """Return the interval of the mean of values of at least zero, which other rows have as well.
+def squares_interval_beside(squares: FloatArray, elsewhere: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the mean of squared errors, which other rows have as well.
 
-    They show how large the largest of so many values is: the upper end counts one more row, ``expected`` times that, or
-    the largest that there is.
+    They show how large the largest of so many squares is, the more surely the more such samples they make. The upper
+    end counts one more row as large as a multiple of it, or as the largest that there is. The multiples are measured:
+    ``docs/benchmarks.md``, and decision 0117.
     """
-    ordered, count = np.sort(elsewhere), max(1, len(elsewhere) // max(1, len(values)))
-    largest = max(float(values.max(initial=0.0)), expected * float(ordered[-count:].mean()))
-    return _mean_interval(values, confidence, largest)
+    rows = max(1, len(squares))
+    samples = max(1, len(elsewhere) // rows)
+    factor = EXPECTED_SQUARE + ONE_SAMPLE / samples
+    factor = max(factor, min(MOST_EXPECTED_SQUARE, FEW_ROWS / rows))
+    expected = float(np.sort(elsewhere)[-samples:].mean())
+    return _mean_interval(squares, confidence, max(float(squares.max(initial=0.0)), factor * expected))
 
 
 def _mean_interval(values: FloatArray, confidence: float, largest: float) -> Interval:
@@ -187,7 +195,7 @@ def rmse_interval(target: Array, values: FloatArray, confidence: float, others: 
     if others is None or not len(others[0]):
         squares = mean_interval(errors, UNSEEN_SQUARE, confidence)
     else:
-        squares = mean_interval_beside(errors, squared_errors(*others), EXPECTED_SQUARE, confidence)
+        squares = squares_interval_beside(errors, squared_errors(*others), confidence)
     if isinstance(squares, TooFewRows):
         return squares
     return ConfidenceInterval(math.sqrt(squares.low), math.sqrt(squares.high))
@@ -388,7 +396,7 @@ def roc_auc_ovr_interval(target: Array, probabilities: FloatArray, confidence: f
         return TooFewRows("the classes are separated without an exception")
     together = float((np.mean([area.influence for area in areas], axis=0) ** 2).sum())
     variance = together * sum(area.variance for area in areas) / observed
-    return _logit_interval(value, variance, student_quantile(confidence, 2 * fewest))
+    return _logit_interval(value, variance, student_quantile(confidence, fewest))
 
 
 def pr_auc_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
