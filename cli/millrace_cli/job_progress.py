@@ -42,7 +42,8 @@ class JobProgress:
         status = str(self.job["status"])
         parts, scored = self.job.get("parts"), self.job.get("scored_parts", 0)
         if status != "scoring" or not parts:
-            return _STEPS.get(status, status)
+            counted = f", {format_count(self.job['rows'], 'row')} so far" if self.job.get("rows") else ""
+            return _STEPS.get(status, status) + counted * (status == "planning")
         facts = [f"{scored:,} of {format_count(parts, 'part')}"]
         rows = self.job.get("rows")
         if rows:

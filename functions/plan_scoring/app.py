@@ -13,7 +13,7 @@ from millrace.settings import PlanScoringSettings, load_settings
 
 
 @log_invocation
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the event, plan the job, return plain JSON."""
     settings, pointer = load_settings(PlanScoringSettings), JobPointer.parse(event)
     plan = plan_recorded_job(
@@ -25,6 +25,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         bucket=settings.data_bucket,
         lanes=count_lanes(settings.scoring_concurrency, account_concurrency().unreserved()),
         now=datetime.now(UTC),
+        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     logger.info("job planned", model=pointer.model, job_id=pointer.job_id, outcome=plan.outcome)
     return plan.model_dump(mode="json")

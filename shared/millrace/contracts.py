@@ -198,9 +198,12 @@ class JobPointer(Contract):
 
 
 class ScoringPlan(Contract):
-    """Output of ``plan_scoring``: the list of lanes; ``ended`` when the job was cancelled meanwhile."""
+    """Output of ``plan_scoring``: the list of lanes; ``ended`` when the job was cancelled meanwhile.
 
-    outcome: Literal["planned", "refused", "ended"]
+    ``planning`` when another call has to go on.
+    """
+
+    outcome: Literal["planned", "planning", "refused", "ended"]
     bucket: str = ""
     key: str = ""
 

@@ -224,6 +224,23 @@ def test_a_damaged_file_of_a_folder_is_named_and_a_plan_that_crashes_ends_its_jo
     assert "WorkerDiedError" in failed["reasons"][0]
 
 
+def test_a_file_that_one_call_has_no_time_to_read_is_planned_by_several(
+    scoring: Scoring, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call is late after one range, as with hundreds of gigabytes."""
+    monkeypatch.setattr("millrace.batch.plan_step._RESERVED_SECONDS", 1e9)
+    outcomes = []
+    handler = scoring.application.handlers["plan_scoring"]
+    scoring.application.handlers["plan_scoring"] = lambda *call: outcomes.append(handler(*call)) or outcomes[-1]
+    [requested] = scoring.arrive("large.csv", table(50))
+    job = scoring.wait(requested["job_id"])
+    assert job["status"] == "succeeded", job["reasons"]
+    assert [one["outcome"] for one in outcomes] == ["planning"] * (len(outcomes) - 1) + ["planned"]
+    assert len(outcomes) > 2
+    assert job["rows"] == 50
+    assert [row["row"] for row in scoring.rows(job)] == [str(number) for number in range(1, 51)]
+
+
 def test_files_that_cannot_be_scored_fail_in_words_before_anything_is_scored(scoring: Scoring) -> None:
     called, finish, reached = with_faults(scoring), scoring.application.handlers["finish_scoring"], {}
 

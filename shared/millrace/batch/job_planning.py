@@ -3,7 +3,7 @@
 The plan is written once, before anything is scored, so that a part is the same whenever it is scored again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -21,14 +21,14 @@ from millrace.batch.job import (
     check_destination,
     load_plan,
 )
-from millrace.batch.object_bytes import get_bytes, stream_bytes
+from millrace.batch.object_bytes import get_bytes
 from millrace.batch.table_columns import check_names
+from millrace.batch.text_cuts import TextCuts
 from millrace.data.file_ranges import (
     HEAD_BYTES,
     CutFile,
     FileHead,
     cut_parquet,
-    cut_text,
     read_footer,
     read_head,
 )
@@ -48,8 +48,6 @@ PART_BYTES = 64 << 20
 MAX_PART_FILES = 500
 #: Bytes, unpacked, of a file that is scored in one call.
 MAX_WHOLE_BYTES = 1_000_000_000
-#: Bytes of text that are read to cut files, in the time that a function has.
-MAX_CUT_BYTES = 50_000_000_000
 #: Small files of which so few are read already by the planner, which counts their rows. Of more, only the first ones
 #: are, for their columns; the others are checked when they are scored.
 MAX_KNOWN_FILES, CHECKED_FILES = 20, 3
@@ -65,6 +63,7 @@ def plan_job(
     *,
     lanes: int,
     limits: UploadLimits = DEFAULT_LIMITS,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> Plan:
     """Plan a job and write its plan; a job that has one keeps it, so that only what is missing is scored again.
 
@@ -80,9 +79,13 @@ def plan_job(
         Parts that are scored at the same time.
     limits : UploadLimits
         Of a file that is scored in one call, and of what a range of one unpacks to.
+    is_late : callable
+        Returns True when large text files are to be cut on by another call.
 
     Raises
     ------
+    UnfinishedCutsError
+        When it is late: what was cut is kept.
     InvalidInputError
         When a file is no table, lacks a column, or the results would lie among the sources.
     PayloadTooLargeError
@@ -92,7 +95,7 @@ def plan_job(
         return load_plan(job.job_id, store)
     except ArtifactNotFoundError:
         pass
-    plan, parts = plan_parts(job, loaded, read, store, lanes=lanes, limits=limits)
+    plan, parts = plan_parts(job, loaded, read, store, lanes=lanes, limits=limits, is_late=is_late)
     pointers, lines, position = [], [], 0
     for part in parts:
         line = dump(to_plain(part)) + b"\n"
@@ -114,8 +117,9 @@ def plan_parts(
     *,
     lanes: int,
     limits: UploadLimits = DEFAULT_LIMITS,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[Plan, list[Part]]:
-    """Cut a job's objects into parts; writes nothing. See :func:`plan_job`."""
+    """Cut a job's objects into parts; writes no plan. See :func:`plan_job`."""
     check_destination(job)
     if job.interval is not None:
         find_bounds(loaded, job.interval)
@@ -123,7 +127,7 @@ def plan_parts(
     sources = list(_sources(job, store))
     if not sources:
         raise InvalidInputError(f"there is no file below {job.folder!r}: upload files first")
-    planner = _Planner(job, loaded.schema, read, store, limits, most_rows)
+    planner = _Planner(job, loaded.schema, read, store, limits, most_rows, TextCuts(job.job_id, store, is_late))
     for place, source in enumerate(sources):
         planner.add(source, known=len(sources) <= MAX_KNOWN_FILES or place < CHECKED_FILES)
     parts = planner.finish()
@@ -173,12 +177,12 @@ class _Planner:
     store: ObjectStore
     limits: UploadLimits
     most_rows: int | None  # of small files that share a part
+    text_cuts: TextCuts
     parts: list[Part] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     _waiting: list[Piece] = field(default_factory=list)
     _waiting_bytes: int = 0
     _waiting_rows: int = 0
-    _cut_bytes: int = 0
 
     def add(self, source: SourceObject, *, known: bool) -> None:
         """Cut an object; a small one waits for others to share a part with, and is read now only to be ``known``."""
@@ -226,19 +230,12 @@ class _Planner:
             self._check_names(names)
         else:
             self._check_names(head.names)
-            cut = self._cut_text(source, head) if head.is_utf8 else CutFile(reason="it is not written in UTF-8")
+            cut = CutFile(reason="it is not written in UTF-8")
+            if head.is_utf8:
+                cut = self.text_cuts.cut(source, head, PART_BYTES)
         if cut.reason:
             return [self._whole(source, head, cut.reason)]
         return list(_pieces(source, head, cut))
-
-    def _cut_text(self, source: SourceObject, head: FileHead) -> CutFile:
-        self._cut_bytes += source.size
-        if self._cut_bytes > MAX_CUT_BYTES:
-            raise PayloadTooLargeError(
-                f"the job has more than {MAX_CUT_BYTES / 1e9:,.0f} GB of text in large files, which are read to cut "
-                f"them: write Parquet, or files of at most {PART_BYTES >> 20} MB"
-            )
-        return cut_text(stream_bytes(self.store, source, head.start), head, PART_BYTES)
 
     def _parquet(self, source: SourceObject) -> tuple[tuple[str, ...], CutFile]:
         def tail(count: int) -> bytes:

@@ -1,10 +1,12 @@
 """First step of a batch job's execution: from its record to a plan, or to the reason why there is none."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from millrace.batch.job import BatchJob, SourceObject
 from millrace.batch.job_planning import plan_job
 from millrace.batch.job_records import change_job, get_job
+from millrace.batch.text_cuts import UnfinishedCutsError
 from millrace.contracts import JobPointer, ScoringPlan
 from millrace.entities import BatchRecord
 from millrace.errors import (
@@ -21,6 +23,8 @@ from millrace.serving.model import ModelSource, load_version
 
 #: A job takes this share of the account's executions at most: predictions need the others.
 _EXECUTIONS_A_PART = 2
+#: Time that a call keeps for one more range, the plan and the other files.
+_RESERVED_SECONDS = 240.0
 
 
 def count_lanes(most: int, unreserved: int) -> int:
@@ -38,10 +42,12 @@ def plan_recorded_job(
     bucket: str,
     lanes: int,
     now: datetime,
+    remaining_seconds: Callable[[], float],
 ) -> ScoringPlan:
     """Plan a job; ``refused`` when its files cannot be scored, with the reason in its record.
 
-    A job that has ended meanwhile is planned no more. Again is the same as once.
+    ``planning`` when the call has no time left to cut further text: the next call goes on. A job that has ended
+    meanwhile is planned no more. Again is the same as once.
     """
     found = get_job(pointer.model, pointer.job_id, item_store)
     if pointer.execution not in ("", found.execution):
@@ -53,7 +59,17 @@ def plan_recorded_job(
         job = _make_job(record, data_store)
         data_store.put(job_key(job.job_id, "job.json"), job.write(), "application/json")
         loaded = load_version(source, job.model, job.version)
-        plan = plan_job(job, loaded, registry.get_spec(job.model).read, data_store, lanes=lanes)
+        plan = plan_job(
+            job,
+            loaded,
+            registry.get_spec(job.model).read,
+            data_store,
+            lanes=lanes,
+            is_late=lambda: remaining_seconds() < _RESERVED_SECONDS,
+        )
+    except UnfinishedCutsError as unfinished:
+        change_job(record, item_store, rows=unfinished.rows)
+        return ScoringPlan(outcome="planning")
     except (InvalidInputError, PayloadTooLargeError, ArtifactNotFoundError, VersionNotFoundError) as error:
         change_job(record, item_store, reasons=_explain(record, error))
         return ScoringPlan(outcome="refused")

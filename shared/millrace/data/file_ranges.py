@@ -108,22 +108,34 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class CutFile:
-    """Ranges of a file in order, or the reason why it cannot be cut; ``regular`` when each line is a record."""
+    """Ranges of a file in order, or the reason why it cannot be cut; ``regular`` when each line is a record.
+
+    One that is not complete has ranges up to a position from which it can be cut on.
+    """
 
     ranges: tuple[FileRange, ...] = ()
     reason: str = ""
     regular: bool = False
+    is_complete: bool = True
 
 
-def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
+def cut_text(
+    pieces: Iterable[bytes],
+    head: FileHead,
+    target: int,
+    *,
+    before: CutFile | None = None,
+    is_late: Callable[[], bool] = lambda: False,
+) -> CutFile:
     """Cut text, given piece by piece from ``head.start`` on, into ranges of at least ``target`` bytes.
 
-    Records are cut where pieces end, so a range is up to a piece longer.
+    Records are cut where pieces end, so a range is up to a piece longer. When it ``is_late`` after a range, the result
+    is not complete; with it as ``before``, and pieces from its last range on, the file is cut on.
     """
     delimiter = head.delimited.delimiter if head.delimited is not None else None
-    ranges: list[FileRange] = []
-    begin = position = head.start
-    rows, regular = 0, True
+    ranges = list(before.ranges) if before else []
+    begin = position = ranges[-1].end if ranges else head.start
+    rows, regular = 0, before.regular if before else True
     for size, found, lines in _count_whole(pieces, delimiter):
         if isinstance(found, str):
             return CutFile(reason=found)
@@ -133,6 +145,8 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
         if position - begin >= target:
             ranges.append(FileRange(begin, position, rows))
             begin, rows = position, 0
+            if is_late():
+                return CutFile(tuple(ranges), regular=regular, is_complete=False)
     if position > begin:
         ranges.append(FileRange(begin, position, rows))
     return CutFile(tuple(ranges), regular=regular)

@@ -4,10 +4,12 @@ import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from millrace.batch.job import MAX_LANE_PARTS, BatchJob, SourceObject
 from millrace.batch.job_planning import PART_BYTES, plan_job, plan_parts
+from millrace.batch.text_cuts import UnfinishedCutsError
 from millrace.data.read import UploadLimits
 from millrace.errors import ConflictError, InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.layout import job_key
@@ -227,6 +229,41 @@ def test_a_level_that_the_version_has_no_intervals_for_is_refused_at_once():
     job = BatchJob.read({**json.loads(job.write()), "interval": 0.9})
     with pytest.raises(InvalidInputError, match="registered without calibration rows"):
         plan_parts(job, loaded, ReadSpec(), store, lanes=1)
+
+
+def test_a_file_that_takes_longer_than_a_call_is_cut_on_by_the_next(monkeypatch):
+    monkeypatch.setattr("millrace.batch.job_planning.PART_BYTES", 8 << 20)
+    store = MadeUpStore(size=40 << 20)
+    job = replace_sources(new_job(store), SourceObject(key="score/churn/rows.csv", size=store.size))
+    whole, _ = plan(store, job)
+    read_at_once, store.read, counted = store.read, 0, []
+    while True:
+        try:
+            found = plan_job(job, churn_model(), ReadSpec(), store, lanes=4, is_late=lambda: True)
+            break
+        except UnfinishedCutsError as unfinished:
+            counted.append(unfinished.rows)
+    assert len(counted) == 3
+    assert counted == sorted(set(counted))
+    assert found.rows == whole.rows
+    parts = [json.loads(line) for line in store.get(job_key(job.job_id, "parts.jsonl")).splitlines()]
+    ranges = [(piece["start"], piece["end"]) for part in parts for piece in part["pieces"]]
+    assert all(one[1] == other[0] for one, other in pairwise(ranges))
+    assert ranges[-1][1] == store.size
+    # Each call reads the beginning again, and requests a piece ahead.
+    assert store.read < read_at_once + len(counted) * (10 << 20)
+
+
+def test_an_object_that_is_replaced_between_two_calls_is_cut_anew(monkeypatch):
+    monkeypatch.setattr("millrace.batch.job_planning.PART_BYTES", 8 << 20)
+    store = MadeUpStore(size=20 << 20)
+    job = replace_sources(new_job(store), SourceObject(key="score/churn/rows.csv", size=store.size, etag="one"))
+    with pytest.raises(UnfinishedCutsError):
+        plan_job(job, churn_model(), ReadSpec(), store, lanes=4, is_late=lambda: True)
+    other = replace_sources(job, SourceObject(key="score/churn/rows.csv", size=store.size, etag="two"))
+    store.read = 0
+    plan_job(other, churn_model(), ReadSpec(), store, lanes=4)
+    assert store.read > store.size
 
 
 def test_a_plan_is_made_once():

@@ -241,7 +241,9 @@ def test_the_rest_of_a_job_follows_from_its_parts():
     shown = JobProgress(job("scoring", scored_parts=1), seconds=10.0).describe()
     assert shown == "1 of 4 parts, about 250 of 1,000 rows, 25 rows/s, about 30 s left"
     assert JobProgress(job("scoring", rows=None, scored_parts=0), 10.0).describe() == "0 of 4 parts"
-    assert JobProgress(job("planning", parts=None), 0.0).describe() == "reading the files"
+    assert JobProgress(job("planning", parts=None, rows=None), 0.0).describe() == "reading the files"
+    counted = JobProgress(job("planning", parts=None, rows=12_000_000), 0.0).describe()
+    assert counted == "reading the files, 12,000,000 rows so far"
 
 
 def test_a_job_that_takes_too_long_goes_on():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,17 @@ def cut(body: bytes, target: int, piece: int, name: str = "t.csv") -> tuple[File
     head = head_of(body, name)
     pieces = (body[start : start + piece] for start in range(head.start, len(body), piece))
     return head, cut_text(pieces, head, target)
+
+
+def cut_by_turns(body: bytes, target: int, piece: int, name: str = "t.csv") -> tuple[FileHead, CutFile, int]:
+    """Cut with an interruption after every range; returns the number of calls too."""
+    head, found, calls = head_of(body, name), None, 0
+    while found is None or not found.is_complete:
+        start = found.ranges[-1].end if found else head.start
+        pieces = (body[at : at + piece] for at in range(start, len(body), piece))
+        found = cut_text(pieces, head, target, before=found, is_late=lambda: True)
+        calls += 1
+    return head, found, calls
 
 
 def read_rows(reader) -> list[tuple]:
@@ -90,6 +102,32 @@ def test_ranges_of_nasty_files_are_read_as_the_whole():
         assert read_ranges(body, head, found) == whole
         cuts += len(found.ranges) - 1
     assert cuts > 500
+
+
+def test_a_cut_that_goes_on_after_every_range_is_read_as_the_whole():
+    rng, calls = random.Random(8), 0
+    for _ in range(60):
+        body = nasty_file(rng)
+        try:
+            whole = read_rows(open_table(body, "t.csv"))
+        except InvalidInputError:
+            continue
+        target, piece = rng.randint(5, 200), rng.choice([1, 7, 64, 4096])
+        head, found, turns = cut_by_turns(body, target, piece)
+        assert found.ranges[-1].end == len(body)
+        assert all(one.end == other.start for one, other in pairwise(found.ranges))
+        assert read_ranges(body, head, found) == whole
+        assert found.regular == cut(body, target, piece)[1].regular
+        calls += turns
+    assert calls > 250
+
+
+def test_a_fault_after_an_interruption_is_found():
+    body = b"a,b\n" + b"1,2\n" * 99 + b'5" pipe,2\n' + b"3,4\n" * 9
+    _, found, calls = cut_by_turns(body, 64, 64)
+    assert calls > 5
+    assert "quotes" in found.reason
+    assert not found.ranges
 
 
 @pytest.mark.parametrize(
