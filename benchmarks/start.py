@@ -2,6 +2,7 @@
 
     python benchmarks/start.py                # seven rounds
     python benchmarks/start.py --check        # as `make nightly-speed` runs it: without MLflow
+    python benchmarks/start.py --other DIR    # another checkout beside it
 
 Each tool has an environment of its own, from the pinned files beside the benchmarks. `aws s3 ls` and `millrace models`
 end at the first request, which a closed port refuses: what is measured is what comes before it.
@@ -35,21 +36,28 @@ def milliseconds(command: list[object], variables: dict[str, str], work: Path) -
     return 1_000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
+def _paths(checkout: Path) -> list[str]:
+    """Return the folders of a checkout that hold the command line and the library."""
+    return [str(checkout / "cli"), str(checkout / "shared")]
+
+
 def main() -> int:
     """Make what is missing and measure; with ``--check``, return 1 when a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--check", action="store_true", help="no MLflow; fail when a command starts a third too slowly")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-benchmark-serving")
+    parser.add_argument("--other", type=Path, help="a checkout to compare with")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     millrace = [sys.executable, "-c", "from millrace_cli.entry import run; run()"]
     aws = make_interpreter(HERE / "start", "awscli", options.work).with_name("aws")
+    other = [sys.executable, "-c", f"import sys; sys.path[:0] = {_paths(options.other or ROOT)}; {millrace[-1]}"]
     closed = "http://127.0.0.1:9"
     variables = {
         "PATH": os.environ["PATH"],
         "HOME": str(options.work),
-        "PYTHONPATH": os.pathsep.join((str(ROOT / "cli"), str(ROOT / "shared"))),
+        "PYTHONPATH": os.pathsep.join(_paths(ROOT)),
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "eu-west-1",
@@ -64,6 +72,8 @@ def main() -> int:
         COMMAND: [*millrace, "models", "--stack", "millrace"],
         AWS: [aws, "s3", "ls"],
     }
+    if options.other:
+        commands[f"{COMMAND}, {options.other.name}"] = [*other, "models", "--stack", "millrace"]
     if not options.check:
         mlflow = make_interpreter(HERE / "serving", "mlflow", options.work).with_name("mlflow")
         commands[MLFLOW] = [mlflow, "--help"]

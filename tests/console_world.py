@@ -22,6 +22,7 @@ from millrace_cli.console.app import ConsoleApp
 from millrace_cli.console.guard import Guard
 from werkzeug.test import Client
 
+from tests.fakes.http_handler import connect
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
 from tests.fakes.memory_object_store import MemoryObjectStore
@@ -106,7 +107,7 @@ class ConsoleWorld(ReleaseWorld):
             output=lambda name: name,
             client=lambda service: SimpleNamespace(put_object=self._put, upload_file=self._put),
         )
-        api = ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self.answer)))
+        api = ApiClient(connect(self.answer))
         self.app = ConsoleApp(self.target, api, self.guard, allows_actions, lambda: self.now)
         self.browser = Client(self.app)
         self.open()

@@ -3,19 +3,19 @@
 import re
 import ssl
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Self
 
-import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 
 from millrace_cli.errors import ApiError, CliError, RefusedError
+from millrace_cli.http_client import HttpClient, HttpError, HttpResponse, InvalidAddressError
 from millrace_cli.target import Target
 
-_TIMEOUT_SECONDS = 60.0
 _ATTEMPTS = 4
 #: Names and ids of a command become parts of a path: none may become another path.
 _PATH = re.compile(r"(/|(/[A-Za-z0-9_-][A-Za-z0-9_.:-]*)+)\Z")
@@ -25,7 +25,7 @@ _TRANSIENT = frozenset({429, 502, 503, 504})
 _LOG_IN = "log in again, such as by: aws sso login; or name another --profile"
 
 
-class SignedRequests(httpx.Auth):
+class RequestSigner:
     """Signature Version 4 for API Gateway.
 
     Parameters
@@ -36,26 +36,20 @@ class SignedRequests(httpx.Auth):
         Region of the API.
     """
 
-    requires_request_body = True
-
     def __init__(self, credentials: Credentials, region: str) -> None:
         self._credentials = credentials
         self._region = region
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign a request; raises ``CliError`` when the credentials have expired or cannot be read."""
-        # The signature's canonical form of a blank is %20; httpx writes +, and a plus sign as %2B.
-        request.url = request.url.copy_with(query=request.url.query.replace(b"+", b"%20") or None)
-        headers = {name: request.headers[name] for name in ("host", "content-type") if name in request.headers}
-        aws_request = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
+    def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
+        """Return the headers that sign a request; raises ``CliError`` when credentials are expired or unreadable."""
+        signed = {name: value for name, value in headers.items() if name.lower() in ("host", "content-type")}
+        aws_request = AWSRequest(method=method, url=url, data=body, headers=signed)
         try:
             credentials = self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise CliError(f"the AWS credentials cannot be used: {error}", _LOG_IN) from error
         SigV4Auth(credentials, "execute-api", self._region).add_auth(aws_request)
-        for name, value in aws_request.headers.items():
-            request.headers[name] = value
-        yield request
+        return dict(aws_request.headers.items())
 
 
 class ApiClient:
@@ -63,27 +57,21 @@ class ApiClient:
 
     Parameters
     ----------
-    client : httpx.Client
+    client : HttpClient
         Has the base URL and signs requests.
     sleep : callable
         Waits between retries, in seconds.
     """
 
-    def __init__(self, client: httpx.Client, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, client: HttpClient, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self._sleep = sleep
 
     @classmethod
     def for_target(cls, target: Target) -> Self:
         """Return a client that signs with the target's credentials."""
-        client = httpx.Client(
-            base_url=target.api_url,
-            auth=SignedRequests(target.credentials, target.region),
-            timeout=_TIMEOUT_SECONDS,
-            trust_env=not target.is_local,
-            verify=tls_context(target),
-        )
-        return cls(client)
+        signer = RequestSigner(target.credentials, target.region)
+        return cls(connect(target, target.api_url, signer))
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +132,7 @@ class ApiClient:
         attempts = _ATTEMPTS if method == "GET" else 1
         try:
             response = self._send(method, address, attempts, content=body, headers=headers)
-        except httpx.InvalidURL as error:
+        except InvalidAddressError as error:
             raise RefusedError(f"this is no address of the API: {error}") from error
         return response.status_code, response.content
 
@@ -156,13 +144,13 @@ class ApiClient:
             raise _api_error(response)
         return _document(response)
 
-    def _send(self, method: str, address: str, attempts: int, **arguments: Any) -> httpx.Response:
+    def _send(self, method: str, address: str, attempts: int, **arguments: Any) -> HttpResponse:
         """Return the first response that is no transient error, or the last attempt's."""
         pause = _FIRST_PAUSE_SECONDS
         for attempt in range(1, attempts + 1):
             try:
                 response = self._client.request(method, address, **arguments)
-            except httpx.TransportError as error:
+            except HttpError as error:
                 if attempt == attempts:
                     raise CliError(
                         f"the API did not respond: {error}",
@@ -176,12 +164,13 @@ class ApiClient:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def tls_context(target: Target) -> ssl.SSLContext:
-    """Return the context that trusts the authority of a target."""
-    return ssl.create_default_context(cafile=target.authority)
+def connect(target: Target, url: str, signer: RequestSigner | None = None) -> HttpClient:
+    """Return a client that trusts the authority of a target, for one of its URLs."""
+    context = ssl.create_default_context(cafile=target.authority)
+    return HttpClient.connect(url, context, sign=signer, uses_proxies=not target.is_local)
 
 
-def _document(response: httpx.Response) -> dict[str, Any]:
+def _document(response: HttpResponse) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError as error:
@@ -206,7 +195,7 @@ def _list_command(message: str) -> str:
     }[found[2]]
 
 
-def _api_error(response: httpx.Response) -> ApiError:
+def _api_error(response: HttpResponse) -> ApiError:
     """Convert an error response of the API or of API Gateway to an exception."""
     try:
         body = response.json()
@@ -219,7 +208,7 @@ def _api_error(response: httpx.Response) -> ApiError:
     # A message that has one fault repeats it.
     lines = [f"  {field}: {problem}" for field, problem in fields if len(fields) > 1 or problem not in message]
     hint = _list_command(message)
-    if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         is_expired = "token" in message and "expired" in message
         hint = _LOG_IN if is_expired else "grant the caller execute-api:Invoke on this API, or name another --profile"
     return ApiError(

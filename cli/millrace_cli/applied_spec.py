@@ -1,9 +1,9 @@
 """The specification of a model as it is applied: read, checked, and changed field by field."""
 
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 
@@ -47,7 +47,7 @@ def read_applied_spec(api: ApiClient, model: str) -> dict[str, Any]:
     try:
         document = api.get(f"/models/{model}/spec")["spec"]
     except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         return {}
     return ModelSpec.parse(document).model_dump(mode="json", exclude_defaults=True)

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 
-import httpx
 from millrace.entities import FINISHED_STATUSES
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -172,7 +172,7 @@ def read_cause(api: ApiClient, model: str, cause_id: str, earlier: Snapshot | No
     try:
         record = api.get(f"/models/{model}/causes/{cause_id}")
     except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         return Snapshot(model, "unseen")
     status, reason, run_id = record["status"], record.get("reason") or "", record.get("run_id")

@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 from millrace.metrics.catalogue import METRICS, get_metric
 from millrace.schema import Task
 from rich.console import Group, RenderableType
@@ -202,6 +202,6 @@ def _get(api: ApiClient, path: str, query: Mapping[str, str] | None = None) -> d
     try:
         return api.get(path, query)
     except ApiError as error:
-        if error.status in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+        if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return {}
         raise

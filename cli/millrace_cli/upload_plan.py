@@ -4,10 +4,9 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from millrace_cli.api import ApiClient
 from millrace_cli.applied_spec import read_applied_spec
@@ -100,7 +99,7 @@ def _schema_target(api: ApiClient, model: str) -> str | None:
     try:
         columns = api.get(f"/models/{model}/schema")["columns"]
     except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
     return next((str(column["name"]) for column in columns if column.get("role") == "target"), None)

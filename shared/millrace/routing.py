@@ -30,6 +30,15 @@ _MARK_BITS = 2**40 - 1
 _MAX_KEY_BYTES = 64
 
 
+#: Groups of routing keys, numbered from 1; 0 is none. Bad events by group tell whether few callers have most of them.
+KEY_GROUPS = 256
+
+
+def group_key(place: int) -> int:
+    """Return the group of a key from its place; by its lowest bits, as the highest choose the arm."""
+    return 1 + place % KEY_GROUPS
+
+
 def mark_key(place: int) -> str:
     """Return the mark by which a sampled key is counted once, from its place; empty for the others."""
     return f"{place & _MARK_BITS:010x}" if place & _LOW_BITS < _SAMPLED else ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from millrace_cli.api import ApiClient
 from millrace_cli.console.mlflow.installed_pages import find_pages
 from millrace_cli.console.server import make_console
+from millrace_cli.http_client import HttpClient
 
 from tests.clients.conversations import SCRIPTS, TOOLS
 from tests.integration.application import MODELS_BUCKET
@@ -75,7 +77,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             output=lambda _: MODELS_BUCKET,
             client=boto3.client,
         )
-        client = httpx.Client(base_url=stage, trust_env=False, timeout=60)
+        client = HttpClient.connect(stage, ssl.create_default_context(), uses_proxies=False)
         server, guard = make_console(target, ApiClient(client), 0, allows_actions=False, pages=find_pages(WHEEL))
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from millrace_cli import options
-from millrace_cli.api import SignedRequests
+from millrace_cli.api import RequestSigner
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
@@ -26,6 +26,7 @@ from tests.clients.conversations import (
     talk_with_triton,
 )
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack
+from tests.httpx_signing import SignedRequests
 from tests.limits import within
 from tests.serving_models import CHURN_RECORD
 from tests.signing_proxy import signing_proxy
@@ -51,7 +52,7 @@ def connect(stack: DeployedStack, url: str, **options: Any) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def url(stack: DeployedStack) -> Iterator[str]:
-    auth = SignedRequests(stack.target.credentials, stack.target.region)
+    auth = SignedRequests(RequestSigner(stack.target.credentials, stack.target.region))
     with connect(stack, stack.target.api_url, auth=auth) as client, signing_proxy(client) as address:
         yield address
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from millrace_cli.api import SignedRequests
+from millrace_cli.api import RequestSigner
 
 from tests.clients.conversations import run
 from tests.e2e.conftest import DeployedStack
+from tests.httpx_signing import SignedRequests
 from tests.mlflow_plugin import plugin_path
 from tests.mlflow_server import client_environment
 
@@ -26,7 +27,7 @@ def client(stack: DeployedStack) -> Iterator[httpx.Client]:
     stack.serve_churn(MODEL)
     stack.register_churn(MODEL, 2, seed=1)
     context = ssl.create_default_context(cafile=stack.target.authority)
-    auth = SignedRequests(stack.target.credentials, stack.target.region)
+    auth = SignedRequests(RequestSigner(stack.target.credentials, stack.target.region))
     url = stack.target.api_url + API
     with httpx.Client(base_url=url, auth=auth, verify=context, trust_env=False, timeout=120) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Fake management API: canned responses behind httpx's transport."""
+"""Fake management API: canned responses behind the client of HTTP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,8 @@ import httpx
 import pytest
 from millrace_cli import options
 from millrace_cli.api import ApiClient
+
+from tests.fakes.http_handler import connect
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -27,7 +29,7 @@ class FakeApi:
         return httpx.Response(status, json=body)
 
     def client(self, sleep: Callable[[float], None] = lambda _: None) -> ApiClient:
-        return ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self)), sleep)
+        return ApiClient(connect(self), sleep)
 
 
 def answer_commands(monkeypatch: pytest.MonkeyPatch, api: FakeApi, target: Any = None) -> None:

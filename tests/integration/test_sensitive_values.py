@@ -26,6 +26,7 @@ from millrace_cli.main import app
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import answer_commands
+from tests.fakes.http_handler import connect
 from tests.gateway import make_event
 from tests.integration.application import (
     DATA_BUCKET,
@@ -241,7 +242,7 @@ class Bridge:
         return httpx.Response(200, text=body, headers={"Content-Type": "application/json"})
 
     def client(self) -> ApiClient:
-        return ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self)), lambda _: None)
+        return ApiClient(connect(self), lambda _: None)
 
 
 def commands(application: Application, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:

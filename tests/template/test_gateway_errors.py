@@ -7,6 +7,7 @@ import pytest
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError
 
+from tests.fakes.http_handler import connect
 from tests.gateway import gateway_error
 from tests.template.template_file import resources
 from tests.template.translation import copy_template, translate
@@ -50,8 +51,8 @@ def test_every_client_finds_its_fields(kind):
 
 @pytest.mark.parametrize("kind", sorted(STATUS))
 def test_the_command_line_shows_the_message(kind):
-    transport = httpx.MockTransport(lambda _: httpx.Response(STATUS[kind], text=gateway_error(kind)))
-    client = ApiClient(httpx.Client(transport=transport, base_url="https://api"), sleep=lambda _: None)
+    http = connect(lambda _: httpx.Response(STATUS[kind], text=gateway_error(kind)))
+    client = ApiClient(http, sleep=lambda _: None)
     with client, pytest.raises(ApiError) as refused:
         client.get("/models")
     body = json.loads(gateway_error(kind))

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 from rich.text import Text
 
-from millrace_cli.api import ApiClient
+from millrace_cli.api import ApiClient, connect
 from millrace_cli.commands.demo_batch import score_many_rows, train_for_batch, write_many_rows
 from millrace_cli.commands.local import Port, start
 from millrace_cli.commands.monitor import incident_lines, run_monitoring
@@ -150,9 +150,10 @@ def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
 
 
 def _check_authentication(target: Target) -> None:
-    response = httpx.get(f"{target.api_url}/models", verify=str(target.authority), trust_env=False)
-    out.print(Text(f"unsigned request: HTTP {response.status_code}"))
-    if response.status_code != httpx.codes.FORBIDDEN:
+    with connect(target, target.api_url) as client:
+        status = client.request("GET", "/models").status_code
+    out.print(Text(f"unsigned request: HTTP {status}"))
+    if status != HTTPStatus.FORBIDDEN:
         raise CliError("the API accepted an unsigned request")
 
 

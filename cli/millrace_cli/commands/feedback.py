@@ -4,10 +4,10 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from millrace.schema import NULL_STRINGS, Column
 from rich.console import Group, RenderableType
@@ -131,7 +131,7 @@ def send_feedback(
 def _drop_invalid(batch: list[FeedbackRecord], error: ApiError, result: FeedbackResult) -> list[FeedbackRecord]:
     """Return the valid records of a rejected batch; raises the error when it names no row."""
     named = [(int(match[1]), match[2], message) for name, message in error.fields if (match := _ROW.match(name))]
-    if error.status != httpx.codes.BAD_REQUEST or not named:
+    if error.status != HTTPStatus.BAD_REQUEST or not named:
         raise error
     result.invalid += [(batch[row].line, name, message) for row, name, message in named]
     rows = {row for row, _, _ in named}

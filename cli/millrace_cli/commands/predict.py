@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from millrace.names import CHAMPION
 from millrace.quantities import PLAIN, NumberStyle
@@ -177,7 +177,7 @@ def unknown_columns(request: Mapping[str, Any], columns: ModelColumns) -> dict[s
 
 def _explain(error: ApiError, model: str, source: str, request: Mapping[str, Any], columns: ModelColumns) -> ApiError:
     """Return a refusal with its remedy: the misspelt column, or the option that predicts the valid rows."""
-    if error.status != httpx.codes.BAD_REQUEST or not error.fields:
+    if error.status != HTTPStatus.BAD_REQUEST or not error.fields:
         return error
     unknown = unknown_columns(request, columns)
     renamed = [f"rename {name!r} to {near!r}" for name, near in unknown.items() if near]
@@ -246,7 +246,7 @@ def model_columns(api: ApiClient, model: str) -> ModelColumns:
     try:
         version = api.get(f"/models/{model}/versions/{CHAMPION}")
     except ApiError as error:
-        if error.status in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+        if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             return ModelColumns()  # the prediction request reports what is missing; callers may predict only
         raise
     return ModelColumns.of_schema(version.get("schema") or {})

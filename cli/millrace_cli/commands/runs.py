@@ -1,9 +1,9 @@
 """`millrace runs` and `millrace compare`: list, show, reproduce and compare training runs."""
 
 import json
+from http import HTTPStatus
 from typing import Annotated, Any
 
-import httpx
 import typer
 from millrace.layout import SplitName, prepared_key, split_key, trial_key
 from millrace.training.run_comparison import ComparedRun, compare_runs
@@ -141,7 +141,7 @@ def find_run(api: ApiClient, run_id: str, model: str | None = None) -> dict[str,
     try:
         return api.get(f"/models/{model}/runs/{run_id}" if model else f"/runs/{run_id}")
     except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         raise CliError(f"no model has a run {run_id}", "list a model's runs: millrace runs MODEL") from error
 

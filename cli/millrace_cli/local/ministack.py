@@ -9,13 +9,14 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
-import httpx
 from botocore.config import Config
 
 from millrace_cli.aws_session import key_session, make_client
 from millrace_cli.errors import CliError
+from millrace_cli.http_client import HttpClient, HttpError
 from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time
 from millrace_cli.local.project import LOCAL_REGION, LocalState
 
@@ -28,6 +29,7 @@ PATIENCE_SECONDS = 30.0
 _ROOT_KEY = "test"
 _PORTS_TRIED = 50
 _READY_SECONDS = 30.0
+_READY_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 _LOG_LINES_SHOWN = 15
 
@@ -172,10 +174,10 @@ def is_ready(state: LocalState) -> bool:
     """Return True when MiniStack responds on the recorded port."""
     try:
         trust = ssl.create_default_context(cafile=state.authority)
-        response = httpx.get(f"{state.endpoint}/_ministack/ready", timeout=2.0, trust_env=False, verify=trust)
-    except (httpx.HTTPError, OSError):
+        with HttpClient.connect(state.endpoint, trust, uses_proxies=False, seconds=_READY_TIMEOUT_SECONDS) as client:
+            return client.request("GET", "/_ministack/ready").status_code == HTTPStatus.OK
+    except (HttpError, OSError):
         return False
-    return response.status_code == httpx.codes.OK
 
 
 def responds_within(state: LocalState, seconds: float) -> bool:

@@ -9,16 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 import millrace
 from botocore.exceptions import ClientError, WaiterError
 from millrace.layout import captures_prefix
 from rich.console import Console
 
-from millrace_cli.api import tls_context
+from millrace_cli.api import connect
 from millrace_cli.errors import ApiError
+from millrace_cli.http_client import HttpClient
 from millrace_cli.job_progress import follow_job
 from millrace_cli.run_progress import Snapshot
 from millrace_cli.score_files import put_source
@@ -59,8 +60,8 @@ def _check_stack(verification: Verification) -> str:
 
 def _check_unsigned(verification: Verification) -> str:
     with _anonymous(verification, verification.target.api_url) as client:
-        status = client.get("/models").status_code
-    if status != httpx.codes.FORBIDDEN:
+        status = client.request("GET", "/models").status_code
+    if status != HTTPStatus.FORBIDDEN:
         raise CheckError(f"an unsigned request got HTTP {status}")
     return "an unsigned request got HTTP 403"
 
@@ -191,9 +192,9 @@ def _check_key(verification: Verification) -> str:
     statuses = []
     with _anonymous(verification, verification.target.key_api_url) as client:
         for headers in ({"x-api-key": key}, {"x-api-key": "x" * 40}, {}):
-            response = client.post(f"/models/{verification.model}/invocations", json=body, headers=headers)
+            response = client.request("POST", f"/models/{verification.model}/invocations", json=body, headers=headers)
             statuses.append(response.status_code)
-    if statuses != [httpx.codes.OK, httpx.codes.FORBIDDEN, httpx.codes.FORBIDDEN]:
+    if statuses != [HTTPStatus.OK, HTTPStatus.FORBIDDEN, HTTPStatus.FORBIDDEN]:
         raise CheckError(f"HTTP {statuses[0]} with the key, {statuses[1]} with another, {statuses[2]} without one")
     return "HTTP 200 with the key, 403 with another or without one"
 
@@ -274,7 +275,7 @@ def _check_deletion(verification: Verification) -> str:
         try:
             verification.predict(make_rows(1))
         except ApiError as error:
-            if error.status != httpx.codes.NOT_FOUND:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
             return True
         return False
@@ -344,9 +345,8 @@ def _reasons(snapshot: Snapshot) -> str:
     return "; ".join((snapshot.run or {}).get("reasons") or ()) or snapshot.reason or "no reason"
 
 
-def _anonymous(verification: Verification, url: str) -> httpx.Client:
-    target = verification.target
-    return httpx.Client(base_url=url, verify=tls_context(target), trust_env=not target.is_local, timeout=60.0)
+def _anonymous(verification: Verification, url: str) -> HttpClient:
+    return connect(verification.target, url)
 
 
 def _list_objects(s3: Any, bucket: str, prefix: str) -> Iterator[Any]:

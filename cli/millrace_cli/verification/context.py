@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-import httpx
 from botocore.exceptions import WaiterError
 
 from millrace_cli.api import ApiClient
@@ -284,7 +284,7 @@ def _delete_model(verification: Verification, model: str) -> None:
     try:
         verification.api.delete(f"/models/{model}", {"reason": "verification of the stack"})
     except ApiError as error:
-        if error.status != httpx.codes.NOT_FOUND:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
 
 

@@ -128,11 +128,12 @@ class CountedRequest(_StoredLine, frozen=True):
     ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``,
     ``stage`` and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion
     answered for the candidate, ``not_finite`` is True where the champion itself predicted no finite number, and
-    ``unloaded`` where the environment had not loaded every candidate. ``key`` is the mark of a sampled routing key.
+    ``unloaded`` where the environment had not loaded every candidate. ``key`` is the mark of a sampled routing key, and
+    ``group`` the group of the key of a candidate's request, 0 where it is not known.
     """
 
     _optional: ClassVar[frozenset[str]] = frozenset(
-        {"release", "stage", "arm", "fallback", "not_finite", "unloaded", "key"}
+        {"release", "stage", "arm", "fallback", "not_finite", "unloaded", "key", "group"}
     )
 
     request: str
@@ -149,6 +150,7 @@ class CountedRequest(_StoredLine, frozen=True):
     not_finite: bool = False
     unloaded: bool = False
     key: str = ""
+    group: int = 0
 
 
 #: Beginning of the lines of counted requests.
@@ -306,6 +308,7 @@ def find_request(line: Mapping[str, Any]) -> tuple[str | None, datetime, Counted
             not_finite=bool(line.get("not_finite", False)),
             unloaded=bool(line.get("unloaded", False)),
             key=str(line.get("key", "")),
+            group=int(line.get("group", 0)),
         )
         return model, msgspec.convert(line["timestamp"], Timestamp), counted
     except (KeyError, TypeError, AttributeError, InvalidNameError) as error:

@@ -7,7 +7,7 @@ and only grow; therefore they are set rather than added, and a repeated or overt
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -28,7 +28,9 @@ UNKNOWN_VERSION = 0
 
 #: Most keys of an hour that are kept: the hour is written with every delivery.
 _MAX_KEYS = 1_000
-_FIRST_ERROR = 400  # of HTTP's status codes
+_FIRST_ERROR, _FIRST_SERVER_ERROR = 400, 500  # of HTTP's status codes
+#: Groups of keys by which latencies are counted: every request has one, and an hour's item stays small.
+LATENCY_GROUPS = 32
 
 #: Bins of latency in an octave; bin ``i`` holds latencies from ``2 ** (i / 4)`` up to ``2 ** ((i + 1) / 4)`` ms.
 _BINS_OF_AN_OCTAVE = 4
@@ -45,7 +47,9 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     latency, and ``latency_us`` is the sum of their latencies in microseconds. Of the ``rows``, ``refused_rows`` were
     left out as invalid. Of an arm, ``fallbacks`` counts the requests that the champion answered for it, by reason,
     ``not_finite`` those that the champion itself predicted no finite number for, and ``unloaded`` those in environments
-    that lacked a candidate. ``keys`` are the marks of the routing keys in a sample of them, each once.
+    that lacked a candidate. ``keys`` are the marks of the routing keys in a sample of them, each once. Of a candidate's
+    arm, ``groups`` counts server errors (``5xx``) and those fallbacks that the request may have caused (``not_finite``)
+    by group of keys, and ``latency_groups`` latencies by bin and by group, of :data:`LATENCY_GROUPS`.
     """
 
     requests: int = 0
@@ -59,6 +63,8 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     not_finite: int = 0
     unloaded: int = 0
     keys: frozenset[str] = frozenset()
+    groups: dict[str, dict[int, int]] = {}  # noqa: RUF012  # as above
+    latency_groups: dict[int, dict[int, int]] = {}  # noqa: RUF012  # as above
 
     @property
     def errors(self) -> int:
@@ -81,6 +87,15 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
         last = _bin(milliseconds)
         return sum(count for place, count in self.latencies.items() if place > last)
 
+    def slower_by_group(self, milliseconds: float) -> dict[int, int]:
+        """Return the numbers of requests of :meth:`slower_than` by group."""
+        last = _bin(milliseconds)
+        found = Counter[int]()
+        for place, counts in self.latency_groups.items():
+            if place > last:
+                found.update(counts)
+        return dict(found)
+
     def latency_quantile(self, share: float) -> float | None:
         """Return a quantile of latency in ms, interpolated within its bin, so at most 19 % off; None without any."""
         rank, below = share * sum(self.latencies.values()), 0
@@ -100,8 +115,14 @@ def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
     """Return the sum of counts."""
     numbers, statuses, latencies, fallbacks = Counter[str](), Counter[str](), Counter[int](), Counter[str]()
     keys: set[str] = set()
+    groups: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    latency_groups: defaultdict[int, Counter[int]] = defaultdict(Counter)
     for one in many:
         keys |= one.keys
+        for kind, by_group in one.groups.items():
+            groups[kind].update(by_group)
+        for place, by_group in one.latency_groups.items():
+            latency_groups[place].update(by_group)
         statuses.update(one.statuses)
         latencies.update(one.latencies)
         fallbacks.update(one.fallbacks)
@@ -111,6 +132,8 @@ def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
         latencies=dict(latencies),
         fallbacks=dict(fallbacks),
         keys=frozenset(keys),
+        groups={kind: dict(counts) for kind, counts in groups.items()},
+        latency_groups={place: dict(counts) for place, counts in latency_groups.items()},
         **numbers,
     )
 
@@ -121,14 +144,22 @@ _NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us", "no
 def count_difference(counts: TrafficCounts, earlier: TrafficCounts) -> TrafficCounts:
     """Return the counts that came after ``earlier`` ones of the same requests; none of them is negative."""
 
-    def less(name: str) -> dict[Any, int]:
-        before, now = getattr(earlier, name), getattr(counts, name)
+    def less(now: Mapping[KeyT, int], before: Mapping[KeyT, int]) -> dict[KeyT, int]:
         return {key: count - before.get(key, 0) for key, count in now.items() if count > before.get(key, 0)}
 
+    def less_by_group(now: Mapping[KeyT, dict[int, int]], before: Mapping[KeyT, dict[int, int]]) -> dict[KeyT, Any]:
+        return {key: left for key, by_group in now.items() if (left := less(by_group, before.get(key, {})))}
+
     numbers = {name: max(0, getattr(counts, name) - getattr(earlier, name)) for name in _NUMBERS}
-    statuses, latencies, fallbacks = map(less, ("statuses", "latencies", "fallbacks"))
-    keys = counts.keys - earlier.keys
-    return TrafficCounts(statuses=statuses, latencies=latencies, fallbacks=fallbacks, keys=keys, **numbers)
+    return TrafficCounts(
+        statuses=less(counts.statuses, earlier.statuses),
+        latencies=less(counts.latencies, earlier.latencies),
+        fallbacks=less(counts.fallbacks, earlier.fallbacks),
+        keys=counts.keys - earlier.keys,
+        groups=less_by_group(counts.groups, earlier.groups),
+        latency_groups=less_by_group(counts.latency_groups, earlier.latency_groups),
+        **numbers,
+    )
 
 
 def arm_key(release_id: str, stage: int, arm: str) -> str:
@@ -139,7 +170,8 @@ def arm_key(release_id: str, stage: int, arm: str) -> str:
 def count_requests(requests: Iterable[CountedRequest]) -> dict[int, TrafficCounts]:
     """Return the counts of requests by version, without keys; the latency of failed ones does not count."""
     counts = _count((request.version, request) for request in requests)
-    return {version: msgspec.structs.replace(one, keys=frozenset()) for version, one in counts.items()}
+    nothing: dict[str, Any] = {"keys": frozenset(), "groups": {}, "latency_groups": {}}
+    return {version: msgspec.structs.replace(one, **nothing) for version, one in counts.items()}
 
 
 def count_arms(requests: Iterable[CountedRequest]) -> dict[str, TrafficCounts]:
@@ -170,6 +202,8 @@ class _Sums:
     not_finite: int = 0
     unloaded: int = 0
     keys: set[str] = field(default_factory=set)
+    groups: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    latency_groups: dict[int, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, request: CountedRequest) -> None:
         self.rows += request.rows
@@ -185,6 +219,16 @@ class _Sums:
         self.unloaded += request.unloaded
         if request.key:
             self.keys.add(request.key)
+        if request.group:
+            self._add_to_group(request)
+
+    def _add_to_group(self, request: CountedRequest) -> None:
+        if request.fallback == "not_finite":
+            self.groups["not_finite"][request.group] += 1
+        if request.status >= _FIRST_SERVER_ERROR:
+            self.groups["5xx"][request.group] += 1
+        elif request.status < _FIRST_ERROR:
+            self.latency_groups[_bin(request.latency_ms)][request.group % LATENCY_GROUPS] += 1
 
     def counts(self) -> TrafficCounts:
         return TrafficCounts(
@@ -199,6 +243,8 @@ class _Sums:
             not_finite=self.not_finite,
             unloaded=self.unloaded,
             keys=frozenset(self.keys),
+            groups={kind: dict(sorted(counts.items())) for kind, counts in sorted(self.groups.items())},
+            latency_groups={place: dict(sorted(one.items())) for place, one in sorted(self.latency_groups.items())},
         )
 
 

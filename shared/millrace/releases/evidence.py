@@ -19,7 +19,10 @@ from millrace.releases.guards import (
     BadEvents,
     bound_rate,
     is_worse,
+    leave_out_repeats,
     log_e_value,
+    stage_odds,
+    update_repeats,
     update_wealth,
     update_wealth_alone,
 )
@@ -69,17 +72,22 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
         """Return the bad events of a guard by arm."""
         champion, candidate = self.champion, self.candidate
         fell_back = candidate.fallbacks
+        groups: Mapping[int, int] = {}
+        # Where the candidate raised or refused and the champion answered the same request, the caller is not to blame.
         if guard == "errors":
             bad = champion.errors, candidate.errors + fell_back.get("error", 0) + fell_back.get("not_loaded", 0)
+            groups = candidate.groups.get("5xx", {})
         elif guard == "refusals":
             bad = 0, fell_back.get("refused", 0)
         elif guard == "not_finite":
             bad = champion.not_finite, fell_back.get("not_finite", 0)
+            groups = candidate.groups.get("not_finite", {})
         elif slow_over_ms is None:
             bad = 0, 0
         else:
             bad = champion.slower_than(slow_over_ms), candidate.slower_than(slow_over_ms)
-        return BadEvents(count_evidence(champion), count_evidence(candidate), *bad)
+            groups = candidate.slower_by_group(slow_over_ms)
+        return BadEvents(count_evidence(champion), count_evidence(candidate), *bad, groups)
 
 
 def count_evidence(counts: TrafficCounts) -> int:
@@ -88,9 +96,13 @@ def count_evidence(counts: TrafficCounts) -> int:
 
 
 class GuardState(Record, frozen=True, kw_only=True, eq=False):
-    """A guard so far: logarithms of its alternatives' ratios, windows, and both arms' bad events."""
+    """A guard so far: logarithms of its alternatives' ratios, windows, and both arms' bad events.
+
+    ``repeats`` are the parts of the ratios by group of keys, without each group's first event.
+    """
 
     log_wealth: tuple[float, ...] = ()
+    repeats: dict[int, tuple[float, ...]] = {}  # noqa: RUF012  # msgspec copies the default
     windows: int = 0
     champion_bad: int = 0
     candidate_bad: int = 0
@@ -120,10 +132,15 @@ class GuardState(Record, frozen=True, kw_only=True, eq=False):
             candidate_requests=self.candidate_requests + events.candidate_requests,
         )
 
-    def add(self, events: BadEvents, ratio: float) -> "GuardState":
-        """Return the state after one more window."""
+    def add(self, events: BadEvents, ratio: float, odds: float | None) -> "GuardState":
+        """Return the state after one more window; ``odds`` are :func:`~millrace.releases.guards.stage_odds`."""
+        wealth, repeats = self.log_wealth, self.repeats
+        if odds is not None:
+            wealth = update_wealth(wealth, events, odds * ratio)
+            repeats = dict(update_repeats(repeats, events, odds * ratio))
         return GuardState(
-            log_wealth=update_wealth(self.log_wealth, events, ratio),
+            log_wealth=wealth,
+            repeats=repeats,
             windows=self.windows + 1,
             champion_bad=self.champion_bad + events.champion_bad,
             candidate_bad=self.candidate_bad + events.candidate_bad,
@@ -133,8 +150,8 @@ class GuardState(Record, frozen=True, kw_only=True, eq=False):
 
     @property
     def log_e(self) -> float:
-        """Natural logarithm of the e-value."""
-        return log_e_value(self.log_wealth)
+        """Natural logarithm of the e-value, in which one caller counts once."""
+        return log_e_value(leave_out_repeats(self.log_wealth, self.repeats))
 
 
 class Evidence(Record, frozen=True, kw_only=True, eq=False):
@@ -199,13 +216,14 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
         keys = {CHAMPION_ARM: window.champion.keys, CANDIDATE_ARM: window.candidate.keys}
         shares = {CHAMPION_ARM: 1.0 - release.weight, CANDIDATE_ARM: release.weight}
         guards = dict(self.guards)
+        odds = stage_odds(count_evidence(counts.champion), count_evidence(counts.candidate), release.weight)
         for name, ratio in guard_ratios(spec).items():
             state, events = guards.get(name, GuardState()), window.bad_events(name, self.slow_over_ms)
             if spec.strategy == "blue_green":
                 alpha = ALPHA / count_tests(spec)
                 guards[name] = state.add_alone(events, self._events_before(name), ratio, alpha)
             else:
-                guards[name] = state.add(events, ratio)
+                guards[name] = state.add(events, ratio, odds)
         return msgspec.structs.replace(
             self,
             counted=counts.without_keys(),
@@ -239,9 +257,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
 
     def find_worse(self, tests: int) -> TrafficGuard | None:
         """Return the guard with the largest e-value of those that find the candidate worse."""
-        worse = [
-            name for name in TRAFFIC_GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, tests)
-        ]
+        worse = [name for name in TRAFFIC_GUARDS if name in self.guards and is_worse(self.guards[name].log_e, tests)]
         return max(worse, key=lambda name: self.guards[name].log_e, default=None)
 
 

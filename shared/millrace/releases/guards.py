@@ -11,44 +11,98 @@ Science 2023).
 
 Windows may have different shares, and end by their number of requests or by time, never by their bad events.
 
+Requests of one routing key go to one arm, so the bad events of one caller are one draw, not many. Events that could be
+the caller's as well as the candidate's are counted by groups of keys, and of the group that speaks most against the
+candidate all events but the first are left out. So one caller counts once, whatever it does, and that is right: at its
+first event its arm is a draw from the plan's shares. A candidate that fails everybody loses little by that. And ``w``
+is no smaller than the plan's share: a large caller without bad events would make the other arm's share too small.
+
 Where the candidate serves every request there is no champion beside it. Then its rate is compared with an upper bound
 of the champion's rate before, and both halves of the error probability are spent: one on the bound, one on the test.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 #: Probability that a harmless candidate is rolled back by any guard of its release.
 ALPHA = 0.05
 #: Alternatives: the candidate's rate is so many times the tolerated one. Evenly spaced on a logarithmic scale.
-ALTERNATIVES = tuple(1.25 * (400 / 1.25) ** (place / 23) for place in range(24))
+ALTERNATIVES = tuple(1.25 * (400 / 1.25) ** (place / 7) for place in range(8))
+
+#: Gains of the candidate's events after the first, by group of keys, for all alternatives; empty for a first one.
+Repeats = Mapping[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class BadEvents:
-    """Requests and bad events of a window by arm."""
+    """Requests and bad events of a window by arm.
+
+    ``candidate_groups`` has those of the candidate's that may be the caller's, by group of keys where it is known.
+    """
 
     champion_requests: int
     candidate_requests: int
     champion_bad: int
     candidate_bad: int
+    candidate_groups: Mapping[int, int] = field(default_factory=dict)
 
 
-def update_wealth(log_wealth: Sequence[float], events: BadEvents, ratio: float) -> tuple[float, ...]:
-    """Return the log ratios against the null, of all alternatives, after one more window; begin with none."""
-    before = tuple(log_wealth) or (0.0,) * len(ALTERNATIVES)
-    champion, candidate = events.champion_requests, events.candidate_requests
-    if not champion or not candidate or not (events.champion_bad or events.candidate_bad):
+def stage_odds(champion_requests: int, candidate_requests: int, weight: float) -> float | None:
+    """Return the candidate's odds of a request in a stage: the larger of the plan's and of the requests so far.
+
+    None where an arm has no requests, or the plan gives the champion none: there is nothing to compare with.
+    """
+    if not champion_requests or not candidate_requests or weight >= 1.0:
+        return None
+    return max(candidate_requests / champion_requests, weight / (1.0 - weight))
+
+
+def update_wealth(log_wealth: Sequence[float], events: BadEvents, odds: float) -> tuple[float, ...]:
+    """Return the log ratios against the null, of all alternatives, after one more window; begin with none.
+
+    ``odds`` are those that a bad event is the candidate's, if its rate is the largest that is tolerated.
+    """
+    before = _begin(log_wealth)
+    if not (events.champion_bad or events.candidate_bad):
         return before
-    odds = candidate / champion * ratio
+    return tuple(
+        wealth + events.candidate_bad * gain + events.champion_bad * loss
+        for wealth, gain, loss in zip(before, *_gains(odds), strict=True)
+    )
+
+
+def update_repeats(repeats: Repeats, events: BadEvents, odds: float) -> Repeats:
+    """Return the gains of the events after each group's first one, after one more window."""
+    gains, found = _gains(odds)[0], dict(repeats)
+    for group, bad in events.candidate_groups.items():
+        repeated = bad if group in found else bad - 1
+        before = found.get(group) or (0.0,) * len(ALTERNATIVES)
+        if repeated:
+            found[group] = tuple(value + repeated * gain for value, gain in zip(before, gains, strict=True))
+        else:
+            found[group] = found.get(group, ())
+    return found
+
+
+def leave_out_repeats(log_wealth: Sequence[float], repeats: Repeats) -> tuple[float, ...]:
+    """Return the log ratios without the events, after its first one, of the group that gains most by them."""
+    gained = [gains for gains in repeats.values() if gains]
+    if not gained:
+        return tuple(log_wealth)
+    return tuple(wealth - max(gains) for wealth, *gains in zip(log_wealth, *gained, strict=True))
+
+
+def _begin(log_wealth: Sequence[float]) -> tuple[float, ...]:
+    """Return the log ratios before a window; those of other alternatives, of an earlier release, begin anew."""
+    return tuple(log_wealth) if len(log_wealth) == len(ALTERNATIVES) else (0.0,) * len(ALTERNATIVES)
+
+
+def _gains(odds: float) -> tuple[list[float], list[float]]:
+    """Return the log ratios of a bad event of the candidate, and of the champion, for all alternatives."""
     null = odds / (1.0 + odds)
-    found = []
-    for wealth, factor in zip(before, ALTERNATIVES, strict=True):
-        share = odds * factor / (1.0 + odds * factor)
-        gain = events.candidate_bad * math.log(share / null)
-        found.append(wealth + gain + events.champion_bad * math.log((1.0 - share) / (1.0 - null)))
-    return tuple(found)
+    shares = [odds * factor / (1.0 + odds * factor) for factor in ALTERNATIVES]
+    return [math.log(share / null) for share in shares], [math.log((1.0 - share) / (1.0 - null)) for share in shares]
 
 
 def bound_rate(bad: int, requests: int, alpha: float) -> float:
@@ -73,7 +127,7 @@ def update_wealth_alone(log_wealth: Sequence[float], bad: int, requests: int, ra
     The likelihood ratio of a Bernoulli variable against a smaller probability has a mean of at most one for every
     probability below it.
     """
-    before = tuple(log_wealth) or (0.0,) * len(ALTERNATIVES)
+    before = _begin(log_wealth)
     if not requests or rate >= 1.0:
         return before
     odds = rate / (1.0 - rate)
@@ -98,6 +152,6 @@ def log_e_limit(guards: int, alpha: float = ALPHA) -> float:
     return math.log(max(1, guards) / alpha)
 
 
-def is_worse(log_wealth: Sequence[float], guards: int, alpha: float = ALPHA) -> bool:
-    """Return True when the candidate is worse than tolerated, by one of a release's ``guards``."""
-    return log_e_value(log_wealth) >= log_e_limit(guards, alpha)
+def is_worse(log_e: float, guards: int, alpha: float = ALPHA) -> bool:
+    """Return True when the candidate is worse than tolerated, by the e-value of one of a release's ``guards``."""
+    return log_e >= log_e_limit(guards, alpha)

@@ -9,10 +9,11 @@ would flatter the candidate.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from millrace.errors import MillraceError
-from millrace.routing import CHAMPION_ARM, RoutingPlan, mark_key
+from millrace.routing import CHAMPION_ARM, RoutingPlan, group_key, mark_key
 from millrace.serving.capture import write_row_id
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import request_form
@@ -24,6 +25,8 @@ ROUTING_KEY_PARAMETER = "routing_key"
 #: Headers of replies during a release.
 RELEASE_HEADER = "X-Millrace-Release"
 ARM_HEADER = "X-Millrace-Arm"
+
+NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
 
 _FIRST_SERVER_ERROR = 500
 
@@ -55,7 +58,7 @@ class Assignment:
 
     release_id: str
     arm: Arm
-    key: str = ""  # mark of the routing key, if it is in the sample of keys
+    of_key: Mapping[str, Any]  # what the request's line holds of its routing key
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
     error: Exception | None = None  # of the candidate
@@ -67,8 +70,7 @@ class Assignment:
             found["fallback"] = self.fallback
         if self.not_finite:
             found["not_finite"] = 1
-        if self.key:
-            found["key"] = self.key
+        found |= self.of_key
         return found
 
 
@@ -77,7 +79,8 @@ class ActiveRelease:
     """A routing plan, its arms in the plan's order with the champion's last, and the loaded candidates by version.
 
     ``key_column`` is the plan's, or the id column. Unless that is sensitive, a sample of keys is marked, so that the
-    arms' shares of them can be compared with the plan's.
+    arms' shares of them can be compared with the plan's, and a candidate's requests name the group of their key, so
+    that bad events of few callers are known as such.
     """
 
     plan: RoutingPlan
@@ -106,10 +109,17 @@ class ActiveRelease:
         arms = tuple(arm_of(arm.name, arm.version) for arm in plan.arms)
         return cls(plan, candidates, (*arms, arm_of(CHAMPION_ARM, None)), column, not is_sensitive)
 
-    def find_arm(self, key: str) -> tuple[Arm, str]:
-        """Return the arm of a routing key, and the key's mark if it is in the sample."""
+    def find_arm(self, key: str) -> tuple[Arm, Mapping[str, Any]]:
+        """Return the arm of a routing key, and what the request's line holds of the key."""
         place = self.plan.locate(key)
-        return self.arms[self.plan.number_at(place)], mark_key(place) if self.marks_keys else ""
+        arm = self.arms[self.plan.number_at(place)]
+        if not self.marks_keys:
+            return arm, NO_MEMBERS
+        mark = mark_key(place)
+        if arm.version is None:
+            return arm, {"key": mark} if mark else NO_MEMBERS
+        group = group_key(place)
+        return arm, {"key": mark, "group": group} if mark else {"group": group}
 
     def assign(self, key: str | None, prediction_id: str) -> Assignment:
         """Assign a request to an arm by its routing key, None when it names none."""

@@ -62,8 +62,8 @@ def respond_fast(
     released: Mapping[str, Any] = _NOTHING
     if release is not None:
         key = find_key(headers, contents.options, release.key_column, contents.record.get)
-        arm, mark = release.find_arm(prediction_id if key is None else key)
-        release_headers, released = arm.headers, {**arm.members, "key": mark} if mark else arm.members
+        arm, of_key = release.find_arm(prediction_id if key is None else key)
+        release_headers, released = arm.headers, {**arm.members, **of_key} if of_key else arm.members
         if arm.version is not None:
             if arm.loaded is None or not arm.reads_alike:
                 raise IrregularRowError

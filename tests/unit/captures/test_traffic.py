@@ -8,6 +8,8 @@ from millrace.captures.traffic import (
     TrafficCounts,
     TrafficHour,
     add_counts,
+    count_arms,
+    count_difference,
     count_requests,
     read_traffic,
     record_traffic,
@@ -41,6 +43,36 @@ def test_what_is_recorded_is_read():
     assert found == make_hour(versions=versions)
     assert (found.total.requests, found.total.errors, found.total.refused, found.total.cold_starts) == (3, 1, 1, 1)
     assert found.versions[2].mean_latency_ms == pytest.approx(3.25)
+
+
+def test_bad_events_of_a_candidate_are_counted_by_group_of_keys():
+    def of(number: int, status: int = 200, latency_ms: float = 1.0, **more) -> CountedRequest:
+        about = {"release": "r", "stage": 1, "arm": "candidate", **more}
+        return CountedRequest(str(number), 2, status, latency_ms, 1, 0, False, **about)
+
+    requests = [
+        of(1, 500, group=256),
+        of(2, 500, group=256),
+        of(3, fallback="not_finite", group=9),
+        of(4, fallback="error", group=9),  # the champion answered it, so it is not the caller's
+        of(5, 400, group=9),
+        of(6, latency_ms=100.0, group=41),
+        of(7, latency_ms=100.0),  # of an earlier release
+    ]
+    store = MemoryRegistryStore()
+    record_traffic(store, make_hour(arms=count_arms(requests)))
+    (found,) = read_traffic(store, "churn", HOUR, HOUR + timedelta(hours=1))
+    counts = found.arms["r/1/candidate"]
+    assert counts.groups == {"5xx": {256: 2}, "not_finite": {9: 1}}
+    assert counts.slower_by_group(50.0) == {9: 1}
+    assert counts.slower_by_group(0.1) == {9: 3}
+    assert sum(counts.latencies.values()) == 4
+    twice = counts + counts
+    assert (twice.groups, twice.slower_by_group(50.0)) == ({"5xx": {256: 4}, "not_finite": {9: 2}}, {9: 2})
+    since = count_difference(twice, counts)
+    assert (since.groups, since.latency_groups) == (counts.groups, counts.latency_groups)
+    assert count_difference(counts, counts).groups == {}
+    assert count_requests(requests)[2].groups == {}
 
 
 def test_counts_of_an_hour_never_fall():

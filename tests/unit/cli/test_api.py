@@ -1,20 +1,21 @@
-import httpx
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import UnauthorizedSSOTokenError
 from millrace.entities import ModelState, ModelVersion, Run
 from millrace.errors import DatasetNotFoundError
 from millrace.registry import store as registry_store
-from millrace_cli.api import ApiClient, SignedRequests
+from millrace_cli.api import ApiClient, RequestSigner
 from millrace_cli.errors import ApiError, CliError, RefusedError
+from urllib3.exceptions import NewConnectionError
 
 from tests.fakes.fake_api import FakeApi
+from tests.fakes.http_handler import connect
 
 
 def test_every_request_is_signed_for_the_api_gateway():
     api = FakeApi({"/v1/models": [(200, {"models": []})]})
-    auth = SignedRequests(Credentials("AKIAEXAMPLE", "secret"), "eu-north-1")
-    client = httpx.Client(base_url="https://api.test/v1", auth=auth, transport=httpx.MockTransport(api))
+    sign = RequestSigner(Credentials("AKIAEXAMPLE", "secret"), "eu-north-1")
+    client = connect(api, "https://api.test/v1", sign)
 
     ApiClient(client).get("/models")
 
@@ -25,8 +26,8 @@ def test_every_request_is_signed_for_the_api_gateway():
 
 def test_a_blank_is_sent_as_the_signature_writes_it():
     api = FakeApi({"/v1/models/churn/history": [(200, {})]})
-    auth = SignedRequests(Credentials("AKIAEXAMPLE", "secret"), "eu-north-1")
-    client = httpx.Client(base_url="https://api.test/v1", auth=auth, transport=httpx.MockTransport(api))
+    sign = RequestSigner(Credentials("AKIAEXAMPLE", "secret"), "eu-north-1")
+    client = connect(api, "https://api.test/v1", sign)
 
     ApiClient(client).get("/models/churn/history", {"at": "2026-05-03 10:00+02:00"})
 
@@ -59,8 +60,8 @@ def test_expired_credentials_are_renewed_by_a_login():
             raise UnauthorizedSSOTokenError
 
     api = FakeApi({})
-    auth = SignedRequests(Expired(), "eu-north-1")
-    client = httpx.Client(base_url="https://api.test", auth=auth, transport=httpx.MockTransport(api))
+    sign = RequestSigner(Expired(), "eu-north-1")
+    client = connect(api, sign=sign)
     with pytest.raises(CliError, match="credentials cannot be used") as caught:
         ApiClient(client).get("/models")
     assert "aws sso login" in caught.value.hint
@@ -94,11 +95,9 @@ def test_throttling_is_waited_out():
 
 def test_a_connection_error_is_one_sentence():
     def refuse(request):
-        raise httpx.ConnectError("connection refused")
+        raise NewConnectionError(None, "no connection") from OSError("connection refused")
 
-    client = ApiClient(
-        httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(refuse)), sleep=lambda _: None
-    )
+    client = ApiClient(connect(refuse), sleep=lambda _: None)
 
     with pytest.raises(CliError, match="the API did not respond: connection refused"):
         client.get("/models")

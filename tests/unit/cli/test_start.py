@@ -38,6 +38,21 @@ def test_no_command_is_imported_for_the_help(arguments):
     assert not loaded & {"botocore", "boto3", "httpx", "numpy", "pydantic", "millrace_cli.commands"}
 
 
+def test_a_command_that_calls_the_api_needs_no_library_of_its_own_for_that():
+    finished = subprocess.run(
+        [sys.executable, "-c", LIST_MODULES, "models", "--region", "eu-west-1"],
+        env={"PYTHONPATH": ":".join(sys.path), "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+        | {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot reach AWS" in finished.stderr
+    loaded = set(json.loads(finished.stdout.splitlines()[-1]))
+    assert {"urllib3", "millrace_cli.http_client"} <= loaded
+    assert not loaded & {"boto3", "httpx", "requests", "numpy"}
+
+
 def test_an_unknown_command_is_no_command():
     assert "no-such-command" not in COMMANDS
     assert COMMANDS.get("no-such-command") is None

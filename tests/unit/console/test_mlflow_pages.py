@@ -22,6 +22,8 @@ from millrace_cli.console.mlflow.pages_app import HOME, MlflowPagesApp
 from millrace_cli.errors import RefusedError
 from werkzeug.test import Client
 
+from tests.fakes.http_handler import connect
+
 HOST = "127.0.0.1:8765"
 RUN = {
     "info": {
@@ -65,7 +67,7 @@ class Stack:
         target: Any = SimpleNamespace(
             stack="s", region="r", is_local=True, output=lambda _: "models", client=lambda _: self
         )
-        api = ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self._respond)))
+        api = ApiClient(connect(self._respond))
         pages = MlflowPagesApp(InstalledPages(folder, "3.17.2"), api, target, self.guard, allows_actions)
         self.browser = Client(ConsoleApp(target, api, self.guard, allows_actions, mlflow=pages))
         self.opened = self.get(self.guard.make_address().removeprefix(f"http://{HOST}"))

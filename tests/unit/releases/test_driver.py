@@ -490,3 +490,16 @@ def test_the_history_holds_the_evidence_over_time_and_is_bounded(world, monkeypa
     assert history[-1]["requests"] == {"champion": 8_100, "candidate": 900}
     assert history[-1]["log_e"].keys() == {"errors", "slow", "refusals", "not_finite"}
     assert describe_release(world.release)["history"] == list(history)
+
+
+def test_errors_of_one_caller_roll_nothing_back(world):
+    """The evidence, with groups of keys, is stored with the release between two evaluations."""
+    world.start(steps=[10], bake="9h", min_requests=100)
+    for errors in (4, 9, 30):
+        failed = {"statuses": {"2xx": 100 - errors, "5xx": errors}, "groups": {"5xx": {7: errors}}}
+        world.serve(1_000, **failed)
+        assert world.tick().outcome == "held"
+    assert world.release is not None
+    assert set(world.release.evidence["guards"]["errors"]["repeats"]) == {"7"}
+    world.serve(1_000, statuses={"2xx": 94, "5xx": 6}, groups={"5xx": dict.fromkeys(range(20, 26), 1)})
+    assert world.tick().outcome == "rolled_back"

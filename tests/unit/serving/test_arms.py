@@ -196,12 +196,15 @@ def test_a_sixteenth_of_the_keys_is_marked_unless_the_column_is_sensitive(predic
     source.routing["churn"] = routing(0.5)
     lines = [predict(X_Millrace_Routing_Key=str(number)).line for number in range(64)]
     assert 0 < sum("key" in line for line in lines) < 16
+    assert {line["arm"] for line in lines if "group" in line} == {"candidate"}
+    assert len({line["group"] for line in lines if line["arm"] == "candidate"}) > 16
     columns = tuple(replace(one, sensitive=one.name == "customer_id") for one in churn_schema().columns)
     schema = replace(churn_schema(), columns=columns)
     source.register("secret", 2, version_artifacts(churn_onnx(seed=1), schema))
     source.register("secret", 1, version_artifacts(churn_onnx(), schema))
     active = ActiveRelease.of(RoutingPlan.read(routing(0.5)), {}, load_version(source, "secret", 1))
     assert not active.marks_keys
+    assert not any(active.find_arm(str(number))[1] for number in range(64))
 
 
 def test_the_same_number_is_the_same_key_in_every_form(predict, source):
