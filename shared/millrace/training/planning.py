@@ -186,7 +186,7 @@ def _training_rows(
 ) -> tuple[int, str]:
     """Return the number of training rows, never more than a function can hold, and why not all are used."""
     rows, most = prepared.rows["train"], spec.training.max_rows
-    fitting = capacity.max_rows(prepared, encoded_width(len(schema.number_names), len(schema.string_names)))
+    fitting = capacity.max_rows(prepared, _encoded_width(schema, rows))
     if rows > fitting and capacity.large_data == "refuse":
         raise InvalidInputError(
             f"{rows:,} training rows do not fit into functions of {capacity.memory_mb:,} MB, which hold"
@@ -199,6 +199,10 @@ def _training_rows(
     return rows, ""
 
 
+def _encoded_width(schema: TableSchema, rows: int) -> int:
+    return encoded_width(len(schema.number_names), len(schema.string_names), rows)
+
+
 def _why_not_refitted(
     schema: TableSchema, spec: ModelSpec, prepared: PreparedManifest, capacity: TrainingCapacity, why_sampled: str
 ) -> str:
@@ -208,7 +212,7 @@ def _why_not_refitted(
     if why_sampled:
         return f"it would have no more rows: {why_sampled}"
     both = prepared.rows["train"] + prepared.rows["validation"]
-    fitting = capacity.max_rows(prepared, encoded_width(len(schema.number_names), len(schema.string_names)))
+    fitting = capacity.max_rows(prepared, _encoded_width(schema, both))
     if both > fitting:
         return f"functions of {capacity.memory_mb:,} MB do not hold training and validation rows together"
     return ""

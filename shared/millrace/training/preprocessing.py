@@ -5,7 +5,7 @@ The encoding of a column follows from its type and from its values in the traini
 =======================  ==================================  ====================================
 column                   linear models                       trees
 =======================  ==================================  ====================================
-number                   median imputed, standardised        median imputed, or NaN where the
+number                   median imputed, clipped, scaled     median imputed, or NaN where the
                                                              estimator supports it
 number, never known      left out                            left out
 two dates                their difference, as a number       their difference, as a number
@@ -34,8 +34,9 @@ from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.schema import Task
 from millrace.training.category_statistics import UNSEEN_CODE, CategoryStatistics
+from millrace.training.clipping import Clipper
 from millrace.training.date_differences import DateDifferences, date_pairs
-from millrace.training.search_plan import MAX_ONE_HOT_VALUES, one_hot_values
+from millrace.training.search_plan import LEAST_ROWS_OF_VALUE, MAX_ONE_HOT_VALUES, one_hot_values
 
 #: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that support missing values.
 Encoding = Literal["scaled", "imputed", "native"]
@@ -86,7 +87,7 @@ def build_preprocessor(
     """
     offset = features.numbers.shape[1]
     known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
-    few, many = _by_cardinality(features.strings)
+    few, many = _by_cardinality(encoding, features.strings)
     steps: list[tuple[str, Any, list[int]]] = []
     if known:
         steps.append(("numbers", _numbers_step(encoding), known))
@@ -106,17 +107,23 @@ def build_preprocessor(
     return ColumnTransformer(steps)
 
 
-def _by_cardinality(strings: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
-    """Return the string columns of few values, and those of many."""
-    many = [column for column in range(strings.shape[1]) if len(np.unique(strings[:, column])) > MAX_ONE_HOT_VALUES]
-    return [column for column in range(strings.shape[1]) if column not in many], many
+def _by_cardinality(encoding: Encoding, strings: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
+    """Return the string columns of few values, and those of many; one-hot outputs may be more where rows are few."""
+    rows, columns = strings.shape
+    most = MAX_ONE_HOT_VALUES
+    if encoding == "scaled":
+        most = max(most, min(one_hot_values(columns, rows), rows // LEAST_ROWS_OF_VALUE))
+    many = [column for column in range(columns) if len(np.unique(strings[:, column])) > most]
+    return [column for column in range(columns) if column not in many], many
 
 
 def _numbers_step(encoding: Encoding) -> Any:
     if encoding == "native":
         return "passthrough"
     impute = SimpleImputer(strategy="median")
-    return Pipeline([("impute", impute), ("scale", StandardScaler())]) if encoding == "scaled" else impute
+    if encoding == "imputed":
+        return impute
+    return Pipeline([("impute", impute), ("clip", Clipper()), ("scale", StandardScaler())])
 
 
 def _differences_step(encoding: Encoding, pairs: tuple[tuple[int, int], ...]) -> Any:
@@ -127,7 +134,7 @@ def _differences_step(encoding: Encoding, pairs: tuple[tuple[int, int], ...]) ->
 
 def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
     if encoding == "scaled":
-        most = one_hot_values(strings.shape[1])
+        most = one_hot_values(strings.shape[1], len(strings))
         return OneHotEncoder(
             categories=[_frequent_values(column, most) for column in strings.T],
             handle_unknown="ignore",

@@ -16,6 +16,11 @@ from millrace.training.search_space import Range, SearchSpace
 
 #: Strings of a column with a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
 MAX_ONE_HOT_VALUES = 50
+#: The same up to so many training rows: a network learns of small groups what their mean outcome does not say.
+MAX_ONE_HOT_VALUES_OF_FEW_ROWS = 255
+FEW_ROWS = 20_000
+#: Training rows for each value below which a column of more than :data:`MAX_ONE_HOT_VALUES` has its statistics alone.
+LEAST_ROWS_OF_VALUE = 4
 #: One-hot outputs of all columns together: with more, a wide table would not fit into memory.
 MAX_ONE_HOT_OUTPUTS = 2_000
 
@@ -45,14 +50,15 @@ MAX_FOLDED_ROWS = 1_000
 DEFAULT_FOLDS = 5
 
 
-def one_hot_values(string_columns: int) -> int:
+def one_hot_values(string_columns: int, rows: int) -> int:
     """Return the number of values of each column with an output of their own; at least two."""
-    return min(MAX_ONE_HOT_VALUES, max(2, MAX_ONE_HOT_OUTPUTS // max(1, string_columns)))
+    most = MAX_ONE_HOT_VALUES if rows > FEW_ROWS else MAX_ONE_HOT_VALUES_OF_FEW_ROWS
+    return min(most, max(2, MAX_ONE_HOT_OUTPUTS // max(1, string_columns)))
 
 
-def encoded_width(numbers: int, strings: int) -> int:
-    """Return the greatest number of encoded features of so many number and string columns."""
-    return numbers + strings * one_hot_values(strings)
+def encoded_width(numbers: int, strings: int, rows: int) -> int:
+    """Return the greatest number of encoded features of so many number and string columns, and training rows."""
+    return numbers + strings * one_hot_values(strings, rows)
 
 
 @dataclass(frozen=True, slots=True)

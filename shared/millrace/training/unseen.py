@@ -73,7 +73,8 @@ def average_unseen(
         imputed = [float(share @ value) for share, value in zip(shares, values, strict=True)]
         steps["numbers"][0]["impute"].statistics_[[position for position, _ in pairs]] = imputed
     if "strings" in steps and layer is not None:
-        groups = _whole_groups(steps["strings"][0].categories_, preprocess.output_indices_["strings"].start)
+        start = preprocess.output_indices_["strings"].start
+        groups = _whole_groups(steps["strings"][0].categories_, start, len(features))
         _centre_weights(layer, encoded, target[sample], groups)
 
 
@@ -210,10 +211,10 @@ class _FirstLayer:
         return float(expit(sums).mean())
 
 
-def _whole_groups(categories: Sequence[npt.NDArray[Any]], start: int) -> list[slice]:
+def _whole_groups(categories: Sequence[npt.NDArray[Any]], start: int, rows: int) -> list[slice]:
     """Return the encoded columns of each string, but for those whose rare values are all zeros in training already."""
     ends = start + np.cumsum([len(known) for known in categories])
-    most = one_hot_values(len(categories))
+    most = one_hot_values(len(categories), rows)
     return [slice(end - len(known), end) for end, known in zip(ends, categories, strict=True) if len(known) < most]
 
 

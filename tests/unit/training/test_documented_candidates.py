@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import pytest
-from millrace.training.search_plan import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES
+from millrace.training.search_plan import (
+    FEW_ROWS,
+    MAX_ONE_HOT_OUTPUTS,
+    MAX_ONE_HOT_VALUES,
+    MAX_ONE_HOT_VALUES_OF_FEW_ROWS,
+)
 from millrace.training.search_space import SEARCH_SPACES
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -21,3 +26,4 @@ def test_every_candidate_and_its_ranges_are_documented(space):
 def test_the_limits_are_documented():
     assert f"{MAX_ONE_HOT_OUTPUTS:,} outputs" in TEXT
     assert f"at most {MAX_ONE_HOT_VALUES} values" in TEXT
+    assert f"Up to {FEW_ROWS:,} training rows, the vector may have {MAX_ONE_HOT_VALUES_OF_FEW_ROWS} values" in TEXT

@@ -70,9 +70,9 @@ def test_nothing_to_learn_from_is_said_in_words():
         build_preprocessor("imputed", FeatureMatrix(features.numbers, features.strings[:, :0]))
 
 
-def many_values(rows: int = 400) -> tuple[FeatureMatrix, np.ndarray]:
+def many_values(rows: int = 399) -> tuple[FeatureMatrix, np.ndarray]:
     rng = np.random.default_rng(0)
-    codes = rng.integers(0, 100, rows)
+    codes = rng.integers(0, 100, rows)  # fewer than four rows for each value
     strings = np.stack([np.char.add("v", codes.astype(str)), rng.choice(["a", "b"], rows)], axis=1)
     return FeatureMatrix(np.empty((rows, 0), dtype=np.float32), strings), (codes % 2).astype(np.int64)
 
@@ -87,11 +87,38 @@ def test_a_string_of_many_values_becomes_its_mean_outcome(encoding):
 
     assert output.dtype == np.float32
     # A one-hot vector or a code of the short column; of the long one its statistic, for trees after its code.
-    assert output.shape == (400, 3)
+    assert output.shape == (399, 3)
     assert np.corrcoef(output[:, -1], target)[0, 1] > 0.8
     unseen = FeatureMatrix(features.numbers[:1], np.array([["never seen", "a"]]))
     middle = preprocessor.transform(FeatureTable(unseen))[0, -1]
     assert output[target == 0, -1].max() < middle < output[target == 1, -1].min()
+
+
+def test_linear_models_get_outputs_for_each_value_where_values_have_rows():
+    features, target = many_values(400)
+
+    output = build_preprocessor("scaled", features, task="binary").fit_transform(FeatureTable(features), target)
+
+    assert output.shape == (400, 2 + len(np.unique(features.strings[:, 0])))
+    np.testing.assert_array_equal(output.sum(axis=1), 2)
+
+
+def test_numbers_beyond_all_others_are_clipped_for_linear_models_alone():
+    numbers = np.stack([np.linspace(0, 1, 201), np.arange(201) == 0], axis=1).astype(np.float32)
+    features = FeatureMatrix(numbers, np.empty((201, 0), dtype="<U1"))
+    row = FeatureMatrix(np.array([[1e6, 1], [1.25, 0]], dtype=np.float32), features.strings[:2])
+
+    scaled, imputed = (
+        build_preprocessor(encoding, features).fit(FeatureTable(features)).transform(FeatureTable(row))
+        for encoding in ("scaled", "imputed")
+    )
+
+    # The 1st and 99th percentile are 0.01 and 0.99; half of their distance is added.
+    deviation = numbers[:, 0].std()
+    np.testing.assert_allclose(scaled[:, 0] * deviation + 0.5, [0.99 + 0.49, 1.25], rtol=1e-5)
+    # One row in 201 is no outlier where every percentile is the same: a flag keeps both values.
+    assert scaled[0, 1] == pytest.approx((1 - 1 / 201) / numbers[:, 1].std(), rel=1e-5)
+    np.testing.assert_array_equal(imputed, row.numbers)
 
 
 def test_trees_get_the_code_beside_the_mean_outcome():
@@ -117,8 +144,9 @@ def test_no_row_of_training_knows_its_own_target():
 
 
 @pytest.mark.parametrize(("classes", "width"), [(3, 3), (12, MAX_STATISTIC_CLASSES)])
-def test_with_several_classes_each_of_the_most_frequent_has_a_share(classes, width):
+def test_with_several_classes_each_of_the_most_frequent_has_a_share(classes, width, monkeypatch):
     features, _ = many_values(1_200)
+    monkeypatch.setattr("millrace.training.search_plan.FEW_ROWS", 1_000)
     codes = np.char.replace(features.strings[:, 0], "v", "").astype(np.int64)
     target = codes % classes
 
@@ -132,12 +160,12 @@ def test_with_several_classes_each_of_the_most_frequent_has_a_share(classes, wid
 
 def test_a_class_of_few_rows_does_not_stop_the_statistics():
     features, _ = many_values()
-    target = np.zeros(400, dtype=np.int64)
+    target = np.zeros(399, dtype=np.int64)
     target[:2], target[2:200] = 2, 1
 
     output = build_preprocessor("native", features, task="multiclass").fit_transform(FeatureTable(features), target)
 
-    assert output.shape == (400, 1 + 1 + 3)
+    assert output.shape == (399, 1 + 1 + 3)
     assert np.isfinite(output).all()
 
 
@@ -147,4 +175,4 @@ def test_a_wide_table_of_strings_keeps_fewer_values_of_each():
 
     output = fitted_output("scaled", features)
 
-    assert output.shape[1] == encoded_width(0, 500) == MAX_ONE_HOT_OUTPUTS
+    assert output.shape[1] == encoded_width(0, 500, 80) == MAX_ONE_HOT_OUTPUTS
