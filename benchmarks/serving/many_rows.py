@@ -27,7 +27,8 @@ import run_sklearn
 from millrace.serving.capture import CaptureWriter
 from millrace.serving.endpoint import success_response
 from millrace.serving.handler import find_route, read_request
-from millrace.serving.scoring import CHUNK_ROWS, Prediction, score
+from millrace.serving.model import CHUNK_ROWS
+from millrace.serving.scoring import Prediction, score
 
 
 def make_stages(folder: Path) -> dict[str, Callable[[], Any]]:

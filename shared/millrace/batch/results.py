@@ -19,13 +19,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from millrace.batch.job import BatchJob, PredictionSummary
-from millrace.batch.row_order import RowOrder
 from millrace.data.typed_batches import TypedBatch
 from millrace.errors import InvalidInputError
 from millrace.features import build_features
 from millrace.serving.intervals import Bounds, find_bounds
 from millrace.serving.model import LoadedModel
-from millrace.serving.scoring import decide_classes, most_probable
+from millrace.serving.scoring import decide_classes, most_probable, score_block
 
 Columns = dict[str, pa.Array]
 
@@ -60,13 +59,13 @@ def run_model(loaded: LoadedModel, columns: Mapping[str, npt.NDArray[Any]], n_ro
     schema = loaded.schema
     width = max(1, len(schema.number_names))
     size = max(1_024, min(BLOCK_ROWS, _BLOCK_NUMBERS // width))
-    found, order = [], loaded.built(RowOrder.of)
+    found = []
     for start in range(0, n_rows, size):
         stop = min(start + size, n_rows)
         rows = [start, start] if stop - start == 1 else slice(start, stop)
         block = {name: values[rows] for name, values in columns.items()}
         features = build_features(schema, block, max(2, stop - start), texts=object)
-        found.append(order.score(features)[: stop - start])
+        found.append(score_block(loaded, features)[: stop - start])
     if not found:
         return Outputs(np.empty((0, len(schema.classes)) if schema.classes else 0, dtype=np.float32))
     return Outputs(found[0] if len(found) == 1 else np.concatenate(found))

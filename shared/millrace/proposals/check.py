@@ -22,8 +22,7 @@ from millrace.proposals.mlmodel_file import MAX_MLMODEL_BYTES, MLMODEL, MlmodelF
 from millrace.proposals.probes import MAX_EXAMPLE_BYTES, ProbeRows, read_example
 from millrace.proposals.wrapping import GraphOutputs, find_inputs, find_outputs, order_classes, wrap_graph
 from millrace.schema import TableSchema
-from millrace.serving.model import OnnxModel
-from millrace.serving.scoring import CHUNK_ROWS
+from millrace.serving.model import CHUNK_ROWS, OnnxModel
 
 #: Largest difference of a probability, or of a value as a share of its size; as between an estimator and its export.
 TOLERANCE = 1e-4

@@ -33,6 +33,9 @@ PROBABILITIES_OUTPUT = "probabilities"
 RAW_PROBABILITIES_OUTPUT = "raw_probabilities"
 VALUE_OUTPUT = "value"
 
+#: Rows that are scored at once: matrices stay small whatever a request holds.
+CHUNK_ROWS = 1_024
+
 _MANIFEST = "manifest.json"
 _MODEL = "model.onnx"
 _SIGNATURE = "signature.json"

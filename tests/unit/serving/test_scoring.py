@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from millrace.features import build_features
 from millrace.schema import Task
-from millrace.serving.model import LoadedModel, OnnxModel, Threshold
+from millrace.serving.model import CHUNK_ROWS, LoadedModel, OnnxModel, Threshold
 from millrace.serving.request import RecordsTable
-from millrace.serving.scoring import CHUNK_ROWS, score
+from millrace.serving.row_order import MIN_ROWS, RowOrder
+from millrace.serving.scoring import score
 
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema
 
@@ -42,6 +43,20 @@ def test_many_rows_are_scored_as_each_alone(task):
     actual = scores.values if task == "regression" else scores.probabilities
     assert len(actual) == CHUNK_ROWS + 7
     np.testing.assert_allclose(np.array(actual), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [MIN_ROWS + 5, 4 * CHUNK_ROWS + 1])
+def test_the_order_in_which_many_rows_are_scored_changes_no_number(n_rows, monkeypatch):
+    loaded = load("binary")
+    rows = loaded.reader.read(RecordsTable(records(n_rows)))
+    expected = score(loaded, rows).probabilities
+    sorted_blocks = []
+    score_sorted = RowOrder._score_sorted
+    monkeypatch.setattr(RowOrder, "_score_sorted", lambda *block: sorted_blocks.append(1) or score_sorted(*block))
+    for _ in range(6):
+        assert score(loaded, rows).probabilities == expected
+    # A last chunk of one row may be computed by other operations.
+    assert bool(sorted_blocks) == (n_rows % CHUNK_ROWS != 1)
 
 
 @pytest.mark.parametrize("positive", ["true", "false"])

@@ -4,10 +4,10 @@ from itertools import count
 
 import numpy as np
 import pytest
-from millrace.batch.row_order import MIN_ROWS, RowOrder, find_keys
 from millrace.features import FeatureMatrix
 from millrace.schema import Column, TableSchema
-from millrace.serving.model import OnnxModel
+from millrace.serving.model import CHUNK_ROWS, LoadedModel, OnnxModel
+from millrace.serving.row_order import MIN_ROWS, RowOrder, find_keys
 from millrace.training.candidates import get_candidate
 from millrace.training.export import export_onnx
 from millrace.training.preprocessing import FeatureTable
@@ -100,3 +100,37 @@ def test_columns_without_a_value_and_one_that_is_constant_have_keys():
     assert find_keys(place, features) == []
     order = RowOrder(place, ticking([]))
     assert order.score(features).tolist() == list(range(MIN_ROWS))
+
+
+def test_a_first_block_is_scored_without_looking_for_columns(model):
+    order = RowOrder(model.run, ticking([1.0, 0.5, 1.0, 0.5]), waits=1)
+    features = matrices(MIN_ROWS)
+    np.testing.assert_array_equal(order.score(features), model.run(features))
+    assert not order._known
+    order.score(features)
+    assert order._known
+    assert not order.is_as_they_come
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_it_is_known_whether_sorting_pays(model, faster):
+    order = RowOrder(model.run, ticking([1.0, 0.5, 1.0, 0.5] if faster else [0.5, 1.0, 0.5, 1.0]))
+    for _ in range(4):
+        assert not order.is_as_they_come
+        order.score(matrices(MIN_ROWS))
+    assert order.is_as_they_come == (not faster)
+
+
+def test_rows_of_requests_are_scored_in_chunks_with_the_same_numbers(model):
+    calls = []
+
+    class Counted:
+        def run(self, features):
+            calls.append(len(features))
+            return model.run(features)
+
+    order = RowOrder.of_requests(LoadedModel("m", 1, Counted(), SCHEMA))
+    for seed in range(1, 8):
+        features = matrices(MIN_ROWS + 700 + seed, seed)
+        np.testing.assert_array_equal(order.score(features), model.run(features))
+    assert max(calls) == CHUNK_ROWS

@@ -18,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.features import FeatureMatrix
-from millrace.serving.model import LoadedModel
+from millrace.serving.model import CHUNK_ROWS, LoadedModel
 
 #: Least rows of a block that is sorted.
 MIN_ROWS = 4_096
 #: Bits of the key for each of the columns that decide most: equal keys are next to each other.
 _BITS = (4, 6, 6)
-#: Rows that are scored to find these columns, with all columns together, and of one column.
+#: Rows that are scored to find these columns, with all columns together, and of one column; fewer while a caller waits.
 _PROBED_ROWS, _LEAST_PROBED, _MOST_PROBED = 16_384, 64, 1_024
+_PROBED_ROWS_OF_REQUESTS = 4_096
 #: Blocks that are scored in each way before one is chosen.
 _TRIED_BLOCKS = 2
 #: Share of the time that sorting has to save.
@@ -41,6 +42,8 @@ class RowOrder:
 
     run: Run
     clock: Callable[[], float] = time.thread_time  # processor seconds
+    probed_rows: int = _PROBED_ROWS
+    waits: int = 0  # blocks before the columns are looked for: they may be the only ones
     seconds: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})  # a row, by sorted or not
     _keys: list[Keys] = field(default_factory=list)
     _known: bool = False
@@ -50,12 +53,26 @@ class RowOrder:
         """Return that of a version: to be kept with it (:meth:`LoadedModel.built`)."""
         return cls(loaded.onnx.run)
 
+    @classmethod
+    def of_requests(cls, loaded: LoadedModel) -> "RowOrder":
+        """Return that of a version for the rows of requests, which are scored in chunks."""
+        return cls(lambda features: run_chunks(loaded, features), probed_rows=_PROBED_ROWS_OF_REQUESTS, waits=1)
+
+    @property
+    def is_as_they_come(self) -> bool:
+        """True once it is known that sorting does not pay: then blocks may as well be scored in parts."""
+        is_tried = min(map(len, self.seconds.values())) >= _TRIED_BLOCKS
+        return self._known and (not self._keys or (is_tried and not self._choose()))
+
     def score(self, features: FeatureMatrix) -> npt.NDArray[Any]:
         """Return the model's output for a block: of each row what it is in any order."""
         if len(features) < MIN_ROWS:
             return self.run(features)
+        if self.waits:
+            self.waits -= 1
+            return self.run(features)
         if not self._known:
-            self._keys, self._known = find_keys(self.run, features), True
+            self._keys, self._known = find_keys(self.run, features, self.probed_rows), True
         is_sorted = self._choose() if self._keys else False
         started = self.clock()
         outputs = self._score_sorted(features) if is_sorted else self.run(features)
@@ -80,10 +97,17 @@ class RowOrder:
         return outputs
 
 
-def find_keys(run: Run, features: FeatureMatrix) -> list[Keys]:
+def run_chunks(loaded: LoadedModel, features: FeatureMatrix) -> npt.NDArray[Any]:
+    """Return the model's output for rows, :data:`CHUNK_ROWS` of them at once."""
+    numbers, strings = features.numbers, features.strings
+    chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(features), CHUNK_ROWS)]
+    return np.concatenate([loaded.onnx.run(FeatureMatrix(numbers[chunk], strings[chunk])) for chunk in chunks])
+
+
+def find_keys(run: Run, features: FeatureMatrix, probed_rows: int = _PROBED_ROWS) -> list[Keys]:
     """Return what turns a block into keys of the columns that decide most, the first one first."""
     n_numbers, n_strings = features.numbers.shape[1], features.strings.shape[1]
-    n_rows = min(_MOST_PROBED, max(_LEAST_PROBED, _PROBED_ROWS // max(1, n_numbers + n_strings)))
+    n_rows = min(_MOST_PROBED, max(_LEAST_PROBED, probed_rows // max(1, n_numbers + n_strings)))
     some = features.take(np.arange(n_rows))
     before = run(some)
     moved = []
