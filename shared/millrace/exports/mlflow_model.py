@@ -47,6 +47,7 @@ LOADER_MODULES = (
     "serving.model",
     "serving.request",
     "serving.rows",
+    "serving.row_order",
     "serving.scoring",
 )
 _IMPORT = re.compile(r"^(\s*(?:from|import) )millrace\b", re.MULTILINE)
