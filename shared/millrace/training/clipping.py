@@ -1,8 +1,8 @@
 """Bounds of numbers for models whose predictions grow with their inputs: linear models, networks and neighbours.
 
 One number far beyond all others, a typing error most often, would else move a prediction beyond all others. A column is
-clipped at its first and last percentile, each moved outwards by half of the distance of the two, so that a trend may go
-on for half as long again.
+clipped at its first and last percentile, each moved outwards by the distance of the two, so that a trend may go on for
+as long again.
 """
 
 from typing import Any, Self
@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 #: The quantiles that stand for a column's range, and the share of it that is added on either side.
 LOW, HIGH = 0.01, 0.99
-MARGIN = 0.5
+MARGIN = 1.0
 
 
 class Clipper(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types

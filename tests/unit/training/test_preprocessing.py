@@ -113,9 +113,9 @@ def test_numbers_beyond_all_others_are_clipped_for_linear_models_alone():
         for encoding in ("scaled", "imputed")
     )
 
-    # The 1st and 99th percentile are 0.01 and 0.99; half of their distance is added.
+    # The 1st and 99th percentile are 0.01 and 0.99; their distance is added.
     deviation = numbers[:, 0].std()
-    np.testing.assert_allclose(scaled[:, 0] * deviation + 0.5, [0.99 + 0.49, 1.25], rtol=1e-5)
+    np.testing.assert_allclose(scaled[:, 0] * deviation + 0.5, [0.99 + 0.98, 1.25], rtol=1e-5)
     # One row in 201 is no outlier where every percentile is the same: a flag keeps both values.
     assert scaled[0, 1] == pytest.approx((1 - 1 / 201) / numbers[:, 1].std(), rel=1e-5)
     np.testing.assert_array_equal(imputed, row.numbers)
