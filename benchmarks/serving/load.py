@@ -174,6 +174,15 @@ async def load(
     return sorted(latencies), failed
 
 
+def draw_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """Return the times at which requests are due, of a Poisson process."""
+    random_times = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+    due, at = [], 0.0
+    while (at := at + random_times.expovariate(rate)) < seconds:
+        due.append(at)
+    return due
+
+
 def quantile(latencies: list[float], share: float) -> float:
     """Return the latency that a share of the requests did not exceed."""
     return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
@@ -199,10 +208,7 @@ def main() -> None:
     print("| server | requests a second | requests | p50 ms | p99 ms | p99.9 ms | worst | failed |")
     print("|---|---|---|---|---|---|---|---|")
     for turn, rate in enumerate(options.rates):
-        random_times = random.Random(turn)  # noqa: S311 - arrivals, not secrets
-        due, at = [], 0.0
-        while (at := at + random_times.expovariate(rate)) < options.seconds:
-            due.append(at)
+        due = draw_arrivals(rate, options.seconds, turn)
         if options.url:
             parts = urlsplit(options.url)
             body = (options.work / KIND / "one.json").read_bytes()

@@ -11,7 +11,6 @@ latencies, and what it does not have, such as several execution environments at 
 import argparse
 import asyncio
 import json
-import random
 import ssl
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "training")]
 
-from load import as_request, load, row
+from load import as_request, draw_arrivals, load, row
 from local_stack import command
 from millrace_cli.demo.churn import generate_churn
 from millrace_cli.options import find_target
@@ -73,10 +72,7 @@ def main() -> None:
     print("| server | requests a second | requests | p50 ms | p99 ms | p99.9 ms | worst | failed |")
     print("|---|---|---|---|---|---|---|---|")
     for turn, rate in enumerate(options.rates):
-        random_times = random.Random(turn)  # noqa: S311 - arrivals, not secrets
-        due, at = [], 0.0
-        while (at := at + random_times.expovariate(rate)) < options.seconds:
-            due.append(at)
+        due = draw_arrivals(rate, options.seconds, turn)
         swap = threading.Timer(
             options.seconds / 3, command, ("promote", model, str(2 - turn % 2), "--reason", "load test")
         )

@@ -225,18 +225,25 @@ def _score_best(
 def _compare(
     model: Measurement, other: Measurement, metric: Metric, spec: ModelSpec
 ) -> tuple[ConfidenceInterval | None, float | None, str | None]:
-    """Return the interval of the gain, the measured gain, and the reason for no interval.
-
-    Where models differ and every draw gives the same gain, the rows are too few to tell: the bootstrap's interval has
-    no width, and claims a certainty that they do not support. Models that a metric cannot tell apart do not differ.
-    """
+    """Return the interval of the gain, the measured gain, and the reason for no interval."""
     gain = model.gain_over(other, metric, spec.gate.confidence)
     if gain is None or not {metric.name} <= model.metrics.keys() & other.metrics.keys():
         return None, None, f"{metric.name} is not defined on it"
     measured = metric.gain(model.metrics[metric.name], other.metrics[metric.name])
-    if gain.low == gain.high and not metric.sees_alike(model.predictions, other.predictions):
+    if is_too_certain(gain, metric, model.predictions, other.predictions):
         return None, measured, f"its {model.rows:,} rows are too few for an interval of the gain in {metric.name}"
     return gain, measured, None
+
+
+def is_too_certain(
+    gain: ConfidenceInterval, metric: Metric, predictions: npt.NDArray[Any], others: npt.NDArray[Any]
+) -> bool:
+    """Return True where models differ and every draw gives the same gain: the rows are too few for an interval.
+
+    The bootstrap's interval has no width then, and claims a certainty that they do not support. Models that a metric
+    cannot tell apart do not differ.
+    """
+    return gain.low == gain.high and not metric.sees_alike(predictions, others)
 
 
 def _begins_later(holdout_from: str | float | None, trained_before: str | float | None) -> bool:

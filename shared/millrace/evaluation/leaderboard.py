@@ -6,6 +6,8 @@ decides by the winner alone, on the holdout.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,11 +16,12 @@ import numpy.typing as npt
 from millrace.data.prepared import PreparedSplit
 from millrace.entities import Trial
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
-from millrace.evaluation.champion import MIN_UNSEEN_ROWS, Champion, load_trained_ids, predict_rows
+from millrace.evaluation.champion import MIN_UNSEEN_ROWS, Champion, is_too_certain, load_trained_ids, predict_rows
 from millrace.evaluation.holdout import count_non_finite
 from millrace.evaluation_results import LeaderboardEntry, TrialsComparison
 from millrace.metrics.bootstrap import bootstrap, gain_interval, resamples_for
 from millrace.metrics.catalogue import Metric, compute_metrics
+from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
@@ -69,33 +72,53 @@ def compare_trials(
     ``read_held_out`` returns a trial's predictions of rows that it was not fitted on, by its id. Where folds ranked the
     trials those are training and validation rows. Gains share their rows and draws; each interval is for itself.
     """
+    rows, predictions = _align(_read_all(leaderboard, read_held_out), train, validation)
+    found = _find_rows(champion, rows, predictions, seed=spec.seed, data_store=data_store)
+    if isinstance(found, str):
+        return leaderboard, TrialsComparison(champion.version, not_compared=found)
+    gains = _measure_gains(found, schema=schema, metric=metric, spec=spec)
+    if isinstance(gains, str):
+        return leaderboard, TrialsComparison(champion.version, not_compared=gains)
+    entries = tuple(msgspec.structs.replace(entry, **gains.get(entry.trial_id, {})) for entry in leaderboard)
+    return entries, TrialsComparison(champion.version, rows=len(found.target))
 
-    def not_compared(reason: str) -> tuple[tuple[LeaderboardEntry, ...], TrialsComparison]:
-        return leaderboard, TrialsComparison(champion.version, not_compared=reason)
 
+@dataclass(frozen=True, slots=True)
+class _NewRows:
+    """Rows that the champion was not trained on, with its predictions, and those of the trials by their ids."""
+
+    target: npt.NDArray[Any]
+    champion: npt.NDArray[np.float64]
+    trials: Mapping[str, npt.NDArray[np.float64]]
+
+
+def _find_rows(
+    champion: Champion,
+    rows: PreparedSplit,
+    predictions: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    seed: int,
+    data_store: ObjectStore,
+) -> _NewRows | str:
+    """Return those of the trials' rows that a comparison uses, or the reason for none."""
     if champion.model is None or champion.manifest is None:
-        return not_compared(champion.obstacle)
-    held_out = _read_all(leaderboard, read_held_out)
-    rows, predictions = _align(held_out, train, validation)
+        return champion.obstacle
     if not predictions:
-        return not_compared("no trial kept its predictions of these rows")
+        return "no trial kept its predictions of these rows"
     trained_ids = load_trained_ids(champion.manifest, data_store)
     if trained_ids is None:
-        return not_compared("its training rows are no longer stored, and these rows may be among them")
+        return "its training rows are no longer stored, and these rows may be among them"
     unseen = np.flatnonzero(~np.isin(rows.row_ids, trained_ids))
     if len(unseen) < MIN_UNSEEN_ROWS:
         few = f"all but {len(unseen):,}" if len(unseen) else "all"
-        return not_compared(f"it was trained on {few} of the {len(rows):,} rows that ranked the trials")
+        return f"it was trained on {few} of the {len(rows):,} rows that ranked the trials"
     if len(unseen) > MAX_COMPARED_ROWS:
-        unseen = np.sort(np.random.default_rng(spec.seed).choice(unseen, MAX_COMPARED_ROWS, replace=False))
+        unseen = np.sort(np.random.default_rng(seed).choice(unseen, MAX_COMPARED_ROWS, replace=False))
     rows = rows.take(unseen)
     predicted = predict_rows(champion, champion.model, rows)
     if count_non_finite(predicted):
-        return not_compared("one of its predictions is not a number")
-    compared = {name: of_trial[unseen] for name, of_trial in predictions.items()}
-    gains = _measure_gains(compared, predicted, rows.target, schema=schema, metric=metric, spec=spec)
-    entries = tuple(msgspec.structs.replace(entry, **gains.get(entry.trial_id, {})) for entry in leaderboard)
-    return entries, TrialsComparison(champion.version, rows=len(rows))
+        return "one of its predictions is not a number"
+    return _NewRows(rows.target, predicted, {name: of_trial[unseen] for name, of_trial in predictions.items()})
 
 
 def _read_all(leaderboard: Sequence[LeaderboardEntry], read: Callable[[str], bytes]) -> dict[str, HeldOutRows]:
@@ -116,9 +139,11 @@ def _align(
 
     The validation rows come last. Trials of another sample of the rows are left out.
     """
-    both = join_splits(train, validation)
-    if held_out and all(np.array_equal(one.target, both.target) for one in held_out.values()):
-        return both, {name: one.predictions for name, one in held_out.items()}
+    # Large splits have no folds, and are not copied.
+    if held_out and all(len(one.target) == len(train) + len(validation) for one in held_out.values()):
+        both = join_splits(train, validation)
+        if all(np.array_equal(one.target, both.target) for one in held_out.values()):
+            return both, {name: one.predictions for name, one in held_out.items()}
     last = slice(-len(validation), None)
     return validation, {
         name: one.predictions[last]
@@ -128,30 +153,29 @@ def _align(
 
 
 def _measure_gains(
-    predictions: Mapping[str, npt.NDArray[np.float64]],
-    champion: npt.NDArray[np.float64],
-    target: npt.NDArray[np.float64],
-    *,
-    schema: TableSchema,
-    metric: Metric,
-    spec: ModelSpec,
-) -> dict[str, dict[str, object]]:
-    """Return the measured gain of each trial, and its interval where the metric is defined on most draws."""
+    rows: _NewRows, *, schema: TableSchema, metric: Metric, spec: ModelSpec
+) -> dict[str, dict[str, object]] | str:
+    """Return the measured gain of each trial, and its interval where there is one; or why there is none at all."""
+    target, champion = rows.target, rows.champion
+    finite = {name: one for name, one in rows.trials.items() if not count_non_finite(one)}
+    measured = {name: compute_metrics(schema.task, target, one) for name, one in finite.items()}
+    compared = [name for name, metrics in measured.items() if metric.name in metrics]
     of_champion = compute_metrics(schema.task, target, champion).get(metric.name)
-    if of_champion is None:
-        return {}
-    finite = {name: rows for name, rows in predictions.items() if not count_non_finite(rows)}
-    statistics = {name: metric.statistic(target, rows) for name, rows in (finite | {"": champion}).items()}
+    if of_champion is None or not compared:
+        return f"{metric.name} is not defined on the {len(target):,} rows that are new to it"
+    statistics = {name: metric.statistic(target, rows.trials[name]) for name in compared}
+    statistics[CHAMPION] = metric.statistic(target, champion)
     samples = bootstrap(statistics, len(target), seed=spec.seed, resamples=resamples_for(len(target)))
     gains: dict[str, dict[str, object]] = {}
-    for name, rows in finite.items():
-        value = compute_metrics(schema.task, target, rows)[metric.name]
+    for name in compared:
         interval = gain_interval(
             samples[name],
-            samples[""],
+            samples[CHAMPION],
             greater_is_better=metric.greater_is_better,
             confidence=spec.gate.confidence,
         )
-        is_flat = interval is not None and interval.low == interval.high and not metric.sees_alike(rows, champion)
-        gains[name] = {"measured_gain": metric.gain(value, of_champion), "gain": None if is_flat else interval}
+        if interval is not None and is_too_certain(interval, metric, rows.trials[name], champion):
+            interval = None
+        gain = metric.gain(measured[name][metric.name], of_champion)
+        gains[name] = {"measured_gain": gain, "gain": interval}
     return gains

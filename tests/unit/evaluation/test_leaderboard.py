@@ -194,6 +194,18 @@ def test_a_trial_with_a_prediction_that_is_no_number_has_no_gain(dataset, prepar
     assert [entry.measured_gain is None for entry in entries] == [False, True]
 
 
+def test_rows_of_one_class_compare_nothing_where_the_metric_needs_both(dataset, prepared, poor_model):
+    one_class = {
+        name: replace(split, target=np.zeros_like(split.target)) if name == "validation" else split
+        for name, split in dataset.splits.items()
+    }
+    trials = {"sound": probabilities(one_class["validation"].target, 2.0)}
+
+    _, comparison = compare_repeated(prepared, Dataset(dataset.schema, one_class), poor_model, trials, 1)
+
+    assert comparison.not_compared == "roc_auc is not defined on the 400 rows that are new to it"
+
+
 def test_the_document_of_an_earlier_release_has_no_comparison():
     before = {"trial_id": "a", "candidate": "b", "status": "failed", "metrics": {}, "duration_seconds": None}
     entry = msgspec.convert({**before, "reason": "", "rank": None}, LeaderboardEntry)
