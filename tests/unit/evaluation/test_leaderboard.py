@@ -206,6 +206,15 @@ def test_rows_of_one_class_compare_nothing_where_the_metric_needs_both(dataset, 
     assert comparison.not_compared == "roc_auc is not defined on the 400 rows that are new to it"
 
 
+def test_a_champion_with_a_prediction_that_is_no_number_compares_nothing(dataset, prepared, poor_model, monkeypatch):
+    target = dataset.splits["validation"].target
+    monkeypatch.setattr("millrace.evaluation.leaderboard.predict_rows", lambda *_: np.full((len(target), 2), np.nan))
+
+    _, comparison = compare_repeated(prepared, dataset, poor_model, {"sound": probabilities(target, 2.0)}, 1)
+
+    assert comparison.not_compared == "one of its predictions is not a number"
+
+
 def test_the_document_of_an_earlier_release_has_no_comparison():
     before = {"trial_id": "a", "candidate": "b", "status": "failed", "metrics": {}, "duration_seconds": None}
     entry = msgspec.convert({**before, "reason": "", "rank": None}, LeaderboardEntry)

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import CATALOGUE, METRICS, METRICS_BY_NAME, compute_metrics
-from millrace.metrics.confidence_intervals import TooFewRows, normal_quantile, student_quantile
+from millrace.metrics.confidence_intervals import (
+    TooFewRows,
+    mean_interval,
+    normal_quantile,
+    squares_interval_beside,
+    student_quantile,
+)
 from scipy import stats
 
 DRAWS = 250
@@ -171,3 +177,19 @@ def test_an_r2_of_fewer_than_a_hundred_rows_has_no_interval_and_the_same_rows_ha
         metric.interval(*(part[:rows] for part in many), 0.95, (target, values)) for rows in (2_000, 2_001)
     )
     assert limit.high - limit.low == pytest.approx(sampled.high - sampled.low, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples", "factor"), [(60, 4, 1.5), (100, 4, 1.2), (200, 4, 0.6), (200, 1, 0.9), (1_000, 1, 0.9)]
+)
+def test_an_unseen_error_is_a_multiple_of_the_largest_that_other_rows_let_one_expect(rows, samples, factor):
+    generator = np.random.default_rng(rows)
+    squares, elsewhere = generator.chisquare(1, rows), generator.chisquare(1, samples * rows)
+    elsewhere[:samples] = 300.0, *[100.0] * (samples - 1)
+    expected = (300 + 100 * (samples - 1)) / samples
+
+    found = squares_interval_beside(squares, elsewhere, 0.95)
+
+    alone = mean_interval(squares, factor * expected / squares.max(), 0.95)
+    assert found.high == pytest.approx(alone.high)
+    assert found.low == squares_interval_beside(squares, elsewhere / 100, 0.95).low
