@@ -62,17 +62,18 @@ def stop_processes(local_dir: Path, *, patience_seconds: float = 1.0) -> int:
     int
         Count of the processes.
     """
-    pids = [pid for pid in list_processes(local_dir) if pid != os.getpid()]
-    _signal(pids, signal.SIGTERM)
-    if not _wait_until_gone(local_dir, patience_seconds):
+    ours = {pid: start_time(pid) for pid in list_processes(local_dir) if pid != os.getpid()}
+    _signal(list(ours), signal.SIGTERM)
+    if not _wait_until_gone(local_dir, ours, patience_seconds):
         _signal(list_processes(local_dir), signal.SIGKILL)
-        _wait_until_gone(local_dir, _KILL_SECONDS)
-    return len(pids)
+        _wait_until_gone(local_dir, ours, _KILL_SECONDS)
+    return len(ours)
 
 
-def _wait_until_gone(local_dir: Path, patience_seconds: float) -> bool:
+def _wait_until_gone(local_dir: Path, started: dict[int, str], patience_seconds: float) -> bool:
     deadline = time.monotonic() + patience_seconds
-    while list_processes(local_dir):
+    # A process that exits loses its environment some milliseconds before it lets go of its ports and ends.
+    while list_processes(local_dir) or any(is_running(pid, start) for pid, start in started.items()):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)

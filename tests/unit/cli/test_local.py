@@ -15,7 +15,7 @@ from millrace_cli.api import ApiClient
 from millrace_cli.aws_session import key_session
 from millrace_cli.commands.local import end_interrupted_runs
 from millrace_cli.errors import CliError
-from millrace_cli.local import deploy, ministack, stack
+from millrace_cli.local import deploy, ministack, process, stack
 from millrace_cli.local.deploy import fingerprint, stack_name
 from millrace_cli.local.kept import KeptState
 from millrace_cli.local.ministack import choose_port, clean_environment
@@ -99,6 +99,22 @@ def test_only_processes_with_our_mark_are_ended(tmp_path):
         assert not is_running(ours.pid, started)
         assert other.poll() is None
         other.kill()
+
+
+def test_a_process_that_has_lost_its_environment_is_waited_for_until_it_has_ended(tmp_path, monkeypatch):
+    # So does a process look while it exits: it has no environment any more, and has not yet ended.
+    exits_slowly = "import signal, time; signal.signal(15, lambda *_: (time.sleep(0.2), exit())); print(flush=True)"
+    command = [sys.executable, "-c", f"{exits_slowly}; time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as ours:
+        assert ours.stdout is not None
+        ours.stdout.readline()
+        started = start_time(ours.pid)
+        listed = iter([[ours.pid]])
+        monkeypatch.setattr(process, "list_processes", lambda _: next(listed, []))
+
+        assert stop_processes(tmp_path) == 1
+
+        assert not is_running(ours.pid, started)
 
 
 def test_a_server_with_the_certificates_is_trusted_strictly(tmp_path):
