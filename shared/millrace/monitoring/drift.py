@@ -264,9 +264,11 @@ def _unknown_share(near: npt.NDArray[Any], bins: Bins, present: ColumnHistogram)
 
 def _year_share(by_part: npt.NDArray[Any]) -> float:
     """Return the share of impurity between times of the year (Goodman and Kruskal's tau)."""
-    whole = impurity(by_part.sum(axis=0))
-    within = sum(float(own.sum()) * impurity(own) for own in by_part) / max(1.0, float(by_part.sum()))
-    return 1.0 - within / whole if whole > 0 else 0.0
+    whole, counts = impurity(by_part.sum(axis=0)), by_part.astype(np.float64)
+    rows = counts.sum(axis=1)
+    # Of each part, the rows times the impurity.
+    within = np.sum((rows**2 - np.square(counts).sum(axis=1)) / np.maximum(1.0, rows - 1.0)) / max(1.0, rows.sum())
+    return float(1.0 - within / whole) if whole > 0 else 0.0
 
 
 def compare_time_of_year(

@@ -5,7 +5,7 @@ A new verdict is a record in :data:`VERDICTS` with its check, the field of its r
 of traffic or outcomes with the baselines of its verdict.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -90,6 +90,7 @@ class TrafficWindow:
     _compared: dict[tuple[int, int, bool], tuple[list[ColumnDrift], Traffic, Traffic]] = field(
         default_factory=dict, init=False, repr=False
     )
+    _of_year: dict[int, tuple[Findings, Traffic]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def training(self) -> Traffic:
@@ -100,8 +101,9 @@ class TrafficWindow:
 
     @cached_property
     def skew(self) -> Findings:
-        """Skew of every feature."""
-        return self._evaluate_features("skew", "in training", self.training, finds_by_day=True)
+        """Skew of every feature; seasons are searched for those alone that may still be skewed."""
+        subjects = None if self.baselines.first else frozenset(self.baselines.skewed)
+        return self._evaluate_features("skew", "in training", self.training, finds_by_day=True, subjects=subjects)
 
     @cached_property
     def skewed(self) -> set[str]:
@@ -136,10 +138,12 @@ class TrafficWindow:
         daily_share: float | None = None,
         time_of_year: Callable[[Traffic], Findings | None] | None = None,
         by_days: Callable[[Traffic], Findings] | None = None,
+        subjects: Collection[str] | None = None,
     ) -> Findings:
         """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges.
 
-        With ``daily_share`` whole days are compared with training too, at that share of the threshold.
+        With ``daily_share`` whole days are compared with training too, at that share of the threshold. Where
+        ``subjects`` are given, seasons are searched for their breaches alone.
         """
         rate, seasonal = self.spec.false_discovery_rate, self.baselines.seasonal
         found = compare(baseline, self.traffic, 1.0, rate)
@@ -158,10 +162,19 @@ class TrafficWindow:
             time_of_year=time_of_year,
             by_days=by_days,
         )
-        return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
+        searched = [one for one in found if subjects is None or one.subject in subjects]
+        evaluated = suppress_seasonal(searched, self.traffic, seasonal, comparisons, ranges)
+        by_key = {one.key: one for one in evaluated}
+        return [by_key.get(one.key, one) for one in found]
 
     def _evaluate_features(
-        self, verdict: str, phrase: str, baseline: Traffic, *, finds_by_day: bool = False
+        self,
+        verdict: str,
+        phrase: str,
+        baseline: Traffic,
+        *,
+        finds_by_day: bool = False,
+        subjects: Collection[str] | None = None,
     ) -> Findings:
         rule: DriftRule = getattr(self.spec, verdict)
 
@@ -184,6 +197,7 @@ class TrafficWindow:
             daily_share=share,
             time_of_year=self.time_of_year,
             by_days=by_days,
+            subjects=subjects,
         )
 
     @property
@@ -193,7 +207,14 @@ class TrafficWindow:
         if reference.times_of_year is None or now is None:
             return None
         middle, rule, rate = now - WEEK / 2, self.spec.feature_drift, self.spec.false_discovery_rate
-        return lambda week: compare_time_of_year(reference, week.features, middle, rule, rate)
+
+        def compare(week: Traffic) -> Findings:
+            # Several verdicts ask about the same week, which is kept too, so that no other has its identity.
+            if id(week) not in self._of_year:
+                self._of_year[id(week)] = compare_time_of_year(reference, week.features, middle, rule, rate), week
+            return self._of_year[id(week)][0]
+
+        return compare
 
     @property
     def inputs_at_time_of_year(self) -> Callable[[Traffic], Findings | None] | None:

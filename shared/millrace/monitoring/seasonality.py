@@ -290,7 +290,7 @@ def suppress_seasonal(
     Before a whole week was seen, a breach of a subject that follows the clock is unknown until then, and others within
     the daily ranges of the version before are suppressed too.
     """
-    if compare.daily is None and not any(finding.status == "breach" for finding in findings):
+    if not findings or (compare.daily is None and not any(finding.status == "breach" for finding in findings)):
         return list(findings)
     if not seasonal.week.is_whole:
         # What a version learns in its first week would explain the same change in the next window.
