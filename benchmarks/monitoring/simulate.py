@@ -126,16 +126,16 @@ def false_alarms(streams: int, days: int, rate: int, season: float) -> Alarms:
     return found
 
 
-def delays(streams: int, rate: int, shift: Shift, most_hours: int) -> list[int | None]:
+def delays(streams: int, rate: int, shift: Shift, most_hours: int, quiet_days: int) -> list[int | None]:
     """Return after how many hours each stream's shift was told; None where it was not.
 
-    It begins after two days of quiet, each stream's at another hour of the day. An incident that a season opened before
-    is not what is looked for, so it has to be over, or another verdict has to find the shift.
+    It begins after some days of quiet, each stream's at another hour of the day. An incident that a season opened
+    before is not what is looked for, so it has to be over, or another verdict has to find the shift.
     """
     found: list[int | None] = []
     for number in range(streams):
         stream = Stream(10_000 + number, MonitoringSpec(cooldown_hours=0.0), shift.season)
-        begin = 2 * HOURS + 5 * number % HOURS
+        begin = quiet_days * HOURS + 5 * number % HOURS
         for hour in range(begin):
             stream.hour(hour, rate, Shift(season=shift.season))
         hours = range(begin, begin + most_hours)
@@ -159,7 +159,7 @@ def print_false_alarms(streams: int, days: int, rates: list[int], seasons: list[
             print(f"| {rate:,} | {wave} | {found.windows:,} | {first:.1f} | {often} |", flush=True)
 
 
-def print_delays(streams: int, rates: list[int], season: float) -> None:
+def print_delays(streams: int, rates: list[int], season: float, quiet_days: int) -> None:
     """Print how long each shift took to be told, of those that were, and their share."""
     heads = " | ".join(f"{rate:,} rows an hour" for rate in rates)
     wave = f"a daily wave of {season:g} deviations" if season else "no daily wave"
@@ -169,7 +169,9 @@ def print_delays(streams: int, rates: list[int], season: float) -> None:
             cells = []
             for rate in rates:
                 window_hours = max(1, -(-200 // rate))
-                found = delays(streams, rate, replace(shift, season=season), most_hours=24 * window_hours)
+                found = delays(
+                    streams, rate, replace(shift, season=season), most_hours=24 * window_hours, quiet_days=quiet_days
+                )
                 told = sorted(hours for hours in found if hours is not None)
                 median = f"{statistics.median(told):g} h" if told else "never"
                 cells.append(f"{median}, {len(told) / len(found):.0%}")
@@ -183,8 +185,9 @@ if __name__ == "__main__":
     parser.add_argument("--rates", type=int, nargs="+", default=[20, 200, 2_000])
     parser.add_argument("--seasons", type=float, nargs="+", default=[0.0], help="daily waves, in deviations")
     parser.add_argument("--shifted", type=int, default=6, help="streams of each shift")
+    parser.add_argument("--quiet-days", type=int, default=2, help="before a shift")
     chosen = parser.parse_args()
     if chosen.streams:
         print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasons)
     for strength in chosen.seasons if chosen.shifted else ():
-        print_delays(chosen.shifted, chosen.rates, strength)
+        print_delays(chosen.shifted, chosen.rates, strength, chosen.quiet_days)

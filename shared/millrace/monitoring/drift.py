@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,6 @@ MEASURE_LABELS = {
 }
 _NAMED_CATEGORIES = 3
 _TWO = 2
-_DAYS_OF_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,8 @@ def _change(drift: ColumnDrift) -> str:
     return f"mean {format_number(before)} → {format_number(now)}"
 
 
-def _compare_counts(bins: Bins, before: Counts, now: Counts, design_effect: float = 1.0) -> Distance:
+def compare_counts(bins: Bins, before: Counts, now: Counts, design_effect: float = 1.0) -> Distance:
+    """Return the population stability index; present rows count as so many times fewer as the design effect says."""
     pair = (before, now) if isinstance(bins, NumberBins) else merge_rare_categories(before, now)
     return population_stability_index(*pair, design_effect=design_effect)
 
@@ -200,25 +201,6 @@ def counts_by_column(traffic: Traffic, monitored: MonitoredVersion) -> dict[str,
         for column in prediction_columns(before, traffic.predictions, monitored.classes, reference.target):
             counts[column.name] = comparable_counts(column.bins, column.now.counts)
     return counts
-
-
-def compare_by_days(
-    reference: Reference, week: TableHistogram, of_days: Mapping[str, float], rule: DriftRule, rate: float
-) -> list[WindowFinding]:
-    """Compare features that are a matter of the day with training.
-
-    Rows of a day are alike, so those of a week are few draws, however many they are: seven by the share of the impurity
-    between days, the design effect of clusters (Kish 1965, *Survey Sampling*, chapter 5).
-    """
-    drifts = []
-    for name, share in sorted(of_days.items()):
-        pair = [comparable_counts(reference.bins[name], one.columns[name].counts) for one in (reference.training, week)]
-        before, now = (counts.astype(np.float64) for counts in pair)
-        rows = int(now.sum())
-        distance = _compare_counts(reference.bins[name], before, now, max(1.0, share * rows / _DAYS_OF_WEEK))
-        drifts.append(ColumnDrift(name, {"psi": distance}, rows))
-    by_index = rule.model_copy(update={"measure": "psi", "threshold": MODERATE_SHIFT})
-    return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training")
 
 
 #: Share of a week's rows whose values training had at no near time of the year, for a feature that follows the year.
@@ -292,7 +274,7 @@ def compare_time_of_year(
             # A holiday is rare in its half month, and one in the months around.
             known = (np.asarray(one, dtype=np.float64) for one in (weighted, near))
             now = counts.astype(np.float64)
-            distance = min((_compare_counts(reference.bins[name], one, now) for one in known), key=_excess)
+            distance = min((compare_counts(reference.bins[name], one, now) for one in known), key=_excess)
         drifts.append(ColumnDrift(name, {"psi": distance}, int(counts.sum())))
     by_index = rule.model_copy(update={"measure": "psi", "threshold": _ROOM_IN_YEAR * MODERATE_SHIFT})
     return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training at this time of the year")
@@ -380,6 +362,11 @@ def _probability_bins(counts: Counts, middles: Counts) -> NumberBins:
     return NumberBins(np.arange(1, size) / size, groups, 0.0, 1.0, mean, deviation or 1.0)
 
 
+def pair_name(first: str, second: str) -> str:
+    """Return the subject of findings on the correlation of two scores."""
+    return f"{first} and {second}"
+
+
 #: Share of the variance of a feature's ranks that bins may hide: half of the values in one bin hide an eighth.
 _MAX_HIDDEN = 0.1
 
@@ -401,13 +388,20 @@ def _is_nearly_constant(bins: Bins, training: ColumnHistogram) -> bool:
 
 
 def find_changed_correlations(
-    reference: Reference, earlier: TableHistogram, later: TableHistogram, rule: DependenceRule, rate: float
+    reference: Reference,
+    earlier: TableHistogram,
+    later: TableHistogram,
+    rule: DependenceRule,
+    rate: float,
+    *,
+    design_effects: Mapping[str, float] = MappingProxyType({}),
 ) -> list[WindowFinding]:
     """Evaluate every pair of scores of different columns together, by Fisher's z.
 
     Returns a finding of each changed pair, or one of all pairs. The transform ``atanh(r)`` has a standard deviation of
     about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32). Correlations of numbers most of whose values share few
-    bins, as those beyond training's range do, are not known: ranks within a bin are equal.
+    bins, as those beyond training's range do, are not known: ranks within a bin are equal. Present rows count as so
+    many times fewer as the design effect of their pair says.
     """
     plan, past, present = reference.plan, earlier.correlations, later.correlations
     if present.rows < rule.min_rows:
@@ -430,15 +424,20 @@ def find_changed_correlations(
     pairs = [(i, j) for i, j in every if scores[i].column != scores[j].column and not np.isnan(before[i, j])]
     known = [pair for pair in pairs if not np.isnan(changes[pair])]
     sizes = {pair: abs(float(now[pair] - before[pair])) for pair in known}
-    deviation = math.sqrt(sum(1.0 / (sums.rows - 3) for sums in (past, present))) if known else 1.0
-    p_values = [2.0 * normal_tail(abs(float(changes[pair])) / deviation) for pair in known]
+    subjects = {(i, j): pair_name(scores[i].name, scores[j].name) for i, j in known}
+    effects = [design_effects.get(subjects[pair], 1.0) for pair in known]
+    deviations = [math.sqrt(1.0 / (past.rows - 3) + effect / (present.rows - 3)) for effect in effects]
+    p_values = [
+        2.0 * normal_tail(abs(float(changes[pair])) / deviation)
+        for pair, deviation in zip(known, deviations, strict=True)
+    ]
     found = zip(known, p_values, benjamini_hochberg(p_values, rate), strict=True)
     changed = [(pair, p_value) for pair, p_value, real in found if real and sizes[pair] >= rule.threshold]
     names = {(i, j): (scores[i].name, scores[j].name) for (i, j), _ in changed}
     findings = [
         WindowFinding(
             verdict="dependence",
-            subject=" and ".join(names[pair]),
+            subject=subjects[pair],
             status="breach",
             message="the correlation of {!r} and {!r} changed: ".format(*names[pair])
             + f"{before[pair]:.2f} in training → {now[pair]:.2f}",

@@ -24,7 +24,8 @@ from millrace.monitoring.chart_data import effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, load_context
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition, advance, close
 from millrace.monitoring.job_alerts import JOB_EVENTS, describe_event, make_job_alert
-from millrace.monitoring.rules import VERDICTS, evaluate_traffic, note_seasonal
+from millrace.monitoring.rules import VERDICTS, evaluate_traffic
+from millrace.monitoring.seasonal_notes import note_seasonal
 from millrace.monitoring.state import GZIP, MAX_HISTORY, Alert, WindowSummary
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.names import CHAMPION

@@ -53,7 +53,9 @@ _LIKE_DAYS = 7
 _FEWEST_PAIRS = 30
 #: Quantiles of the absolute value of a standard normal variable, for most steps, and for those of a heavy tail too.
 _MOST: Mapping[float, float] = {0.5: 0.6745}
-_TAIL: Mapping[float, float] = {**_MOST, 0.9: 1.6449}
+_TAIL: Mapping[float, float] = {**_MOST, 0.9: 1.6449, 0.99: 2.5758}
+#: Least number of steps beyond a quantile that show where it is.
+_BEYOND = 2
 _TWO = 2
 _VERDICT = "live_quality"
 _LIKE_ROWS = "on the holdout's rows with such predictions"
@@ -260,8 +262,9 @@ class QualityComparison:
         def lost(one: _Period) -> float:
             return (one.now.value - one.expected.value) / self._unit(name, one)
 
-        steps = np.quantile([abs(lost(second) - lost(first)) for first, second in pairs], list(quantiles))
-        step = float(np.max(steps / list(quantiles.values())))
+        known = [quantile for quantile in quantiles if round(len(pairs) * (1.0 - quantile), 6) >= _BEYOND]
+        steps = np.quantile([abs(lost(second) - lost(first)) for first, second in pairs], known)
+        step = float(np.max(steps / [quantiles[quantile] for quantile in known]))
         by_rows = float(np.mean([(one.now.error / self._unit(name, one)) ** 2 for pair in pairs for one in pair]))
         return math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
 

@@ -7,27 +7,24 @@ of traffic or outcomes with the baselines of its verdict.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
-from millrace.histograms.tables import TableHistogram
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.coverage import evaluate_coverage
 from millrace.monitoring.data_quality import find_faulty_data
+from millrace.monitoring.days import compare_by_days, compare_correlations_by_days, compare_predictions_by_days
 from millrace.monitoring.drift import (
     ColumnDrift,
-    compare_by_days,
+    ColumnPair,
     compare_column,
     compare_time_of_year,
-    describe_unseen_time_of_year,
     find_changed_correlations,
     find_drift,
-    find_seasonal_features,
     prediction_columns,
 )
 from millrace.monitoring.estimates import (
@@ -186,8 +183,8 @@ class TrafficWindow:
             return find_drift(verdict, drifts, own, rate=rate, baseline=phrase)
 
         def by_days(week: Traffic) -> Findings:
-            found = self.baselines.seasonal.of_days() if self.baselines.seasonal else {}
-            return compare_by_days(self.monitored.reference, week.features, found, rule, self.spec.false_discovery_rate)
+            rate, reference = self.spec.false_discovery_rate, self.monitored.reference
+            return compare_by_days(reference, week.features, self.of_days, rule, rate)
 
         share = rule.daily_share if finds_by_day else None
         return self.evaluate(
@@ -199,6 +196,11 @@ class TrafficWindow:
             by_days=by_days,
             subjects=subjects,
         )
+
+    @property
+    def of_days(self) -> Mapping[str, float]:
+        """Subjects that are a matter of the day, with their shares."""
+        return self.baselines.seasonal.of_days() if self.baselines.seasonal else {}
 
     @property
     def time_of_year(self) -> Callable[[Traffic], Findings] | None:
@@ -281,11 +283,18 @@ def _check_feature_drift(window: TrafficWindow) -> Findings:
 
 
 def _check_dependence(window: TrafficWindow) -> Findings:
-    def compare(before: Traffic, now: Traffic, _share: float, rate: float) -> Findings:
-        rule = window.spec.dependence
-        return find_changed_correlations(window.monitored.reference, before.features, now.features, rule, rate)
+    reference, rule = window.monitored.reference, window.spec.dependence
 
-    return window.evaluate(compare, window.training, "dependence", time_of_year=window.inputs_at_time_of_year)
+    def compare(before: Traffic, now: Traffic, _share: float, rate: float) -> Findings:
+        return find_changed_correlations(reference, before.features, now.features, rule, rate)
+
+    def by_days(week: Traffic) -> Findings:
+        return compare_correlations_by_days(
+            reference, week.features, window.of_days, rule, window.spec.false_discovery_rate
+        )
+
+    at_time = window.inputs_at_time_of_year
+    return window.evaluate(compare, window.training, "dependence", time_of_year=at_time, by_days=by_days)
 
 
 def _check_predictions(window: TrafficWindow) -> Findings:
@@ -296,14 +305,19 @@ def _check_predictions(window: TrafficWindow) -> Findings:
 
     rule = window.spec.prediction_drift
 
-    def compare(before: Traffic, now: Traffic, share: float, rate: float) -> Findings:
+    def columns(before: Traffic, now: Traffic) -> list[ColumnPair]:
         pair = (before.predictions or present, now.predictions or present)
-        columns = prediction_columns(
-            *pair, monitored.classes, monitored.reference.target, hides_values=monitored.hides_values
-        )
+        target, hides_values = monitored.reference.target, monitored.hides_values
+        return prediction_columns(*pair, monitored.classes, target, hides_values=hides_values)
+
+    def compare(before: Traffic, now: Traffic, share: float, rate: float) -> Findings:
         own = rule.model_copy(update={"threshold": rule.threshold * share})
-        drifts = [column.compare() for column in columns]
+        drifts = [column.compare() for column in columns(before, now)]
         return find_drift("prediction_drift", drifts, own, rate=rate, baseline=phrase)
+
+    def by_days(week: Traffic) -> Findings:
+        pairs, rate = columns(window.training, week), window.spec.false_discovery_rate
+        return compare_predictions_by_days(pairs, window.of_days, rule, rate, phrase)
 
     return window.evaluate(
         compare,
@@ -311,6 +325,7 @@ def _check_predictions(window: TrafficWindow) -> Findings:
         "prediction_drift",
         daily_share=rule.daily_share,
         time_of_year=window.inputs_at_time_of_year,
+        by_days=by_days,
     )
 
 
@@ -546,35 +561,6 @@ def evaluate_outcomes(
     window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None, recent)
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
-
-
-def note_seasonal(
-    findings: Findings,
-    monitored: MonitoredVersion,
-    spec: MonitoringSpec,
-    now: datetime,
-    features: TableHistogram | None = None,
-) -> Findings:
-    """Return the findings; breaches say that they may be seasonal where training does not show whether they are.
-
-    ``features`` are those of a window of traffic, whose predictions may be seasonal if all drifted features may be.
-    """
-    reference = monitored.reference
-    if spec.seasonality == "off":
-        return findings
-    unseen = describe_unseen_time_of_year(reference, now)
-    known = find_seasonal_features(reference, features, now) if features and not unseen else {}
-    drifted = {one.subject for one in findings if one.status == "breach" and one.subject in reference.bins}
-    of_predictions = known[min(drifted)] if drifted and drifted <= known.keys() else ""
-
-    def note(finding: WindowFinding) -> WindowFinding:
-        if finding.status != "breach" or VERDICTS[finding.verdict].event not in SEASONAL_EVENTS:
-            return finding
-        own = of_predictions if finding.verdict == "prediction_drift" else known.get(finding.subject, "")
-        reason = unseen or own
-        return finding.with_seasonal_reason(reason) if reason else finding
-
-    return [note(finding) for finding in findings]
 
 
 def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ...]:

@@ -343,7 +343,7 @@ class _Explanations:
         """Return the season that explains a breach; empty where none does."""
         subject, seasonal = finding.subject, self._seasonal
         of_days = not self.is_first_week and any(
-            name in seasonal.of_days() for name in finding.details.get("columns", (subject,))
+            name in seasonal.of_days() for name in (subject, *finding.details.get("columns", ()))
         )
         in_clock = in_clock or of_days
         if finding.details.get("period"):

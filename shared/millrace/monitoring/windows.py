@@ -21,13 +21,13 @@ from millrace.captures.joining import is_excluded
 from millrace.captures.records import FeedbackRecord
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
-from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
 from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
+from millrace.monitoring.days import find_what_is_of_days
 from millrace.monitoring.drift import counts_by_column
 from millrace.monitoring.live_quality import evaluated_metrics
 from millrace.monitoring.measured_windows import COUNTS_KEPT, MeasuredWindow, PooledWindow, RecentOutcomes, pool_old
@@ -36,10 +36,10 @@ from millrace.monitoring.rules import (
     evaluate_outcomes,
     evaluate_traffic,
     input_findings,
-    note_seasonal,
     range_scope,
     rows_needed,
 )
+from millrace.monitoring.seasonal_notes import note_seasonal
 from millrace.monitoring.seasonality import (
     CLOCK_SHARE,
     WEEK,
@@ -48,7 +48,6 @@ from millrace.monitoring.seasonality import (
     add_impurities,
     clock_shares,
     find_clock,
-    find_of_days,
     find_seasonal_baselines,
     learn_ranges,
 )
@@ -274,7 +273,7 @@ def _find_baselines(
     clock |= {name for name, share in history.clock_shares.items() if share >= CLOCK_SHARE}
 
     def of_days(days: Sequence[Traffic]) -> dict[str, float]:
-        found = find_features_of_days(days, monitored) if monitored else {}
+        found = find_what_is_of_days(days, monitored) if monitored else {}
         return {name: share for name, share in found.items() if name not in history.skewed}
 
     seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days)
@@ -288,17 +287,6 @@ def _find_baselines(
     elif is_first:
         history = replace(history, period_seen="day")
     return history, dataclasses.replace(baselines, seasonal=seasonal, first=is_first, skewed=skewed)
-
-
-def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> dict[str, float]:
-    """Return the features that are a matter of the day, with their shares of impurity between whole days."""
-    bins = monitored.reference.bins
-    columns = {name: reduce(add, [day.features.columns[name] for day in days]) for name in bins}
-    training = counts_by_column(monitored.training, monitored)
-    compared = [name for name, own in bins.items() if not (isinstance(own, NumberBins) and own.goes_on)]
-    few_values = {name for name in compared if columns[name].has_few_values(bins[name])}
-    counts = [counts_by_column(day, monitored) for day in days]
-    return find_of_days(counts, few_values, {name: training[name] for name in compared})
 
 
 def _store_traffic(context: MonitorContext, traffic: Traffic, name: str) -> str:

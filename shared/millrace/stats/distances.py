@@ -210,15 +210,31 @@ def chi_square(reference: Counts, present: Counts) -> Distance:
     Bergsma 2013, *Journal of the Korean Statistical Society* 42: 323-328. Bins that are expected to hold fewer than
     five rows on a side are taken together (Cochran 1954, *Biometrics* 10: 417-451).
     """
-    table = _merge_sparse_bins(np.stack([reference, present]).astype(np.float64))
-    total, rows = table.sum(), table.sum(axis=1)
-    if table.shape[1] <= 1 or rows.min() <= 0:
+    statistic, degrees, total = _pearson(reference, present)
+    if degrees < 1:
         return Distance(0.0, 0.0, 1.0)
-    expected = np.outer(rows, table.sum(axis=0)) / total
-    statistic = float(np.sum((table - expected) ** 2 / expected))
-    degrees = table.shape[1] - 1
     excess = max(0.0, statistic / total - degrees / (total - 1.0)) if total > 1 else 0.0
     return Distance(float(np.sqrt(statistic / total)), float(np.sqrt(excess)), chi_square_tail(statistic, degrees))
+
+
+def chi_square_by_degree(first: Counts, second: Counts) -> float:
+    """Return Pearson's statistic of two samples over its degrees of freedom: about 1 for those of one distribution.
+
+    For samples of clusters, its expectation is their mean design effect (Rao and Scott 1981, *Journal of the American
+    Statistical Association* 76: 221-230).
+    """
+    statistic, degrees, _ = _pearson(first, second)
+    return statistic / degrees if degrees else 1.0
+
+
+def _pearson(first: Counts, second: Counts) -> tuple[float, int, float]:
+    """Return Pearson's statistic, its degrees of freedom (0 where there is nothing to compare) and the rows."""
+    table = _merge_sparse_bins(np.stack([first, second]).astype(np.float64))
+    total, rows = float(table.sum()), table.sum(axis=1)
+    if table.shape[1] <= 1 or rows.min() <= 0:
+        return 0.0, 0, total
+    expected = np.outer(rows, table.sum(axis=0)) / total
+    return float(np.sum((table - expected) ** 2 / expected)), table.shape[1] - 1, total
 
 
 def _merge_sparse_bins(table: Counts, least: float = 5.0) -> Counts:

@@ -8,7 +8,9 @@ from millrace.data.reference import describe_reference
 from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import Reference, ReferenceDocument, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.rules import evaluate_traffic, note_seasonal
+from millrace.monitoring.days import find_what_is_of_days
+from millrace.monitoring.rules import evaluate_traffic
+from millrace.monitoring.seasonal_notes import note_seasonal
 from millrace.monitoring.seasonality import (
     DailyRange,
     DailyRanges,
@@ -25,7 +27,6 @@ from millrace.monitoring.seasonality import (
     suppress_within_range,
 )
 from millrace.monitoring.window_findings import WindowFinding
-from millrace.monitoring.windows import find_features_of_days
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 from msgspec.structs import replace
@@ -440,7 +441,7 @@ def flagged(share, days=24, per_day=2, rows=120):
 def judge_flags(share, days=24):
     monitored, history = flagged(share, days)
     window = history.stored[history.totals[-1].key] - history.stored[history.totals[-2].key]
-    seasonal = history.seasons(find_of_days=lambda found: find_features_of_days(found, monitored))
+    seasonal = history.seasons(find_of_days=lambda found: find_what_is_of_days(found, monitored))
     found = evaluate_traffic(window, monitored, FEW, Baselines(seasonal=seasonal, now=history.end))
     return {finding.subject: finding for finding in found if finding.verdict == "feature_drift"}
 
