@@ -63,6 +63,13 @@ def find_what_is_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -
     return {name: effect / max(1.0, rows) for name, effect in effects.items()} | found
 
 
+def find_steady(days: Sequence[Traffic], monitored: MonitoredVersion) -> frozenset[str]:
+    """Return the features and predictions whose days differ by no more than their rows explain."""
+    counts = [counts_by_column(day, monitored) for day in days]
+    names = set.intersection(*map(set, counts)) if len(counts) > 1 else set()
+    return frozenset(name for name in names if _effect_of_counts([day[name] for day in counts]) < _LEAST_OF_COUNTS)
+
+
 def _effect_of_counts(days: Sequence[npt.NDArray[np.int64]]) -> float:
     """Return the median chi-square value of the steps between days, by degree of freedom: about 1 by chance.
 

@@ -12,7 +12,7 @@ as a holiday, a day of any number of rows is one draw, or few.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, reduce
@@ -177,6 +177,8 @@ class SeasonalBaselines:
     #: Features that are a matter of the day, with the share of their impurity between days (until a week ago, so that a
     #: change does not explain itself).
     of_days: Callable[[], Mapping[str, float]] = dict
+    #: Features and predictions whose days (until a week ago) are known to differ by no more than their rows explain.
+    steady: Callable[[], Collection[str]] = frozenset
 
 
 def find_seasonal_baselines(
@@ -185,10 +187,13 @@ def find_seasonal_baselines(
     end: datetime,
     clock: Iterable[str] = (),
     find_of_days: Callable[[Sequence[Traffic]], Mapping[str, float]] | None = None,
+    *,
+    find_steady: Callable[[Sequence[Traffic]], Collection[str]] | None = None,
 ) -> SeasonalBaselines:
     """Return the comparable traffic of a window; ``totals`` include it.
 
-    ``find_of_days`` returns the features that are a matter of the day, with their shares of impurity between days.
+    ``find_of_days`` returns what is a matter of the day, with its share, and ``find_steady`` what does not differ by
+    the day.
 
     A window of most of a day has no hours of its own: then only whole days and weeks are compared.
     """
@@ -211,10 +216,11 @@ def find_seasonal_baselines(
         days = min(_EARLIER_DAYS, int((end - totals.begun_at + 2 * _GRACE) / DAY) - 1)
         return totals.about(end - DAY * (days + 1), end - DAY) if days > 0 else None
 
-    def of_days() -> Mapping[str, float]:
+    @cache
+    def days_before() -> list[Traffic]:
         ends = (end - WEEK - DAY * number for number in range(_EARLIER_DAYS))
         days = [traffic for one in ends if (traffic := totals.about(one - DAY, one)) is not None]
-        return find_of_days(days) if find_of_days and len(days) >= _FEWEST_DAYS else {}
+        return days if len(days) >= _FEWEST_DAYS else []
 
     def traffic_of(name: str, length: timedelta, since: datetime) -> SeasonalTraffic:
         return SeasonalTraffic(
@@ -228,7 +234,8 @@ def find_seasonal_baselines(
         earlier_days=cache(earlier_days),
         begun_at=totals.begun_at,
         clock=frozenset(clock),
-        of_days=cache(of_days),
+        of_days=cache(lambda: find_of_days(days) if find_of_days and (days := days_before()) else {}),
+        steady=cache(lambda: find_steady(days) if find_steady and (days := days_before()) else frozenset()),
     )
 
 
@@ -377,8 +384,12 @@ class _Explanations:
         )
 
     def _differs_as_much(self, finding: WindowFinding) -> bool:
-        """Return True for a day that differs no more than the same hours of days usually do."""
-        return not self.is_first_week and self._ranges.cover(finding.subject, finding.value, "like")
+        """Return True for a day that differs no more than the same hours of days usually do.
+
+        Hours have few rows, and their chance is no measure of days that are known not to differ by more than that.
+        """
+        covers = not self.is_first_week and self._ranges.cover(finding.subject, finding.value, "like")
+        return covers and finding.subject not in self._seasonal.steady()
 
     def _breaches_like(self, name: str) -> Mapping[str, WindowFinding] | None:
         traffic, day, daily = getattr(self._seasonal, name), self._seasonal.day.whole(), self._compare.daily

@@ -27,7 +27,7 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
-from millrace.monitoring.days import find_what_is_of_days
+from millrace.monitoring.days import find_steady, find_what_is_of_days
 from millrace.monitoring.drift import counts_by_column
 from millrace.monitoring.live_quality import evaluated_metrics
 from millrace.monitoring.measured_windows import COUNTS_KEPT, MeasuredWindow, PooledWindow, RecentOutcomes, pool_old
@@ -276,7 +276,10 @@ def _find_baselines(
         found = find_what_is_of_days(days, monitored) if monitored else {}
         return {name: share for name, share in found.items() if name not in history.skewed}
 
-    seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days)
+    def steady(days: Sequence[Traffic]) -> frozenset[str]:
+        return find_steady(days, monitored) if monitored else frozenset()
+
+    seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days, find_steady=steady)
     seen, skewed = history.period_seen, history.skewed
     is_first = not seen and seasonal.day.is_whole and seasonal.day.whole() is not None
     if seasonal.week.is_whole and seen == "day":

@@ -10,6 +10,7 @@ from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.days import (
     compare_correlations_by_days,
     compare_predictions_by_days,
+    find_steady,
     find_what_is_of_days,
 )
 from millrace.monitoring.drift import find_changed_correlations, prediction_columns
@@ -115,3 +116,11 @@ def test_predictions_of_a_week_are_as_many_draws_as_its_days_are_worth(of_days, 
     columns = prediction_columns(VERSION.profile.predictions, week.predictions, (), VERSION.reference.target)
     found = compare_predictions_by_days(columns, of_days, DriftRule(), RATE, "on the holdout")
     assert [one.status for one in found] == [status]
+
+
+def test_days_are_steady_where_their_rows_explain_how_they_differ():
+    names = {"rain", "wind", "predicted value"}
+    assert find_steady(traffic(8), VERSION) == names
+    assert find_steady([*traffic(5), *traffic(4, 200, moved=0.3)], VERSION) == names
+    assert find_steady(WEATHER[:8], VERSION) == frozenset()
+    assert find_steady(WEATHER[:1], VERSION) == frozenset()

@@ -1,5 +1,6 @@
 """Seasons of a window: which traffic is like it, and what its day, its week and the time of the year explain."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -239,6 +240,24 @@ def test_a_small_change_that_no_window_shows_is_found_in_the_whole_day():
     assert "over the 24 hours that end with the window" in found.message
     spec = MonitoringSpec.model_validate({"feature_drift": {"daily_share": 1.0}})
     assert judge(history, spec=spec)["feature_drift:city"].status == "ok"
+
+
+@pytest.mark.parametrize(("steady", "status"), [(frozenset(), "ok"), ({"city"}, "breach")])
+def test_how_far_hours_differ_is_no_measure_of_steady_days(steady, status):
+    """One hour of chance in the first week would hide small changes for two."""
+
+    def traffic(number):
+        cities = (0.4, 0.37, 0.23) if number >= 24 * 8 else (0.5, 0.3, 0.2)
+        return Traffic(features=make_histogram(REFERENCE, 200, seed=number + 9, cities=cities))
+
+    history = History([1] * 24 * 9, traffic=traffic)
+    seasonal = dataclasses.replace(history.seasons(), steady=lambda: steady)
+    learnt = {"feature like:city": DailyRange(size=0.2, seen_at=START)}
+    window = history.stored[history.totals[-1].key] - history.stored[history.totals[-2].key]
+    baselines = Baselines(seasonal=seasonal, now=history.end, daily_ranges=learnt)
+    found = evaluate_traffic(window, MonitoredVersion("binary", CLASSES, REFERENCE), MonitoringSpec(), baselines)
+    [city] = [one for one in found if one.key == "feature_drift:city"]
+    assert city.status == status, city.message
 
 
 def test_a_small_difference_that_was_always_there_is_none():
