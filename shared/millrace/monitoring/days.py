@@ -11,7 +11,6 @@ from itertools import pairwise
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.predictions import Traffic
@@ -30,7 +29,7 @@ from millrace.monitoring.seasonality import find_of_days
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.data import MODERATE_SHIFT
 from millrace.spec.monitoring import DependenceRule, DriftRule
-from millrace.stats.distances import chi_square_by_degree
+from millrace.stats.distances import Counts, chi_square, chi_square_by_degree
 
 _DAYS_OF_WEEK = 7
 #: Least number of steps from one day to the next that show how far days differ.
@@ -39,6 +38,8 @@ _FEWEST_STEPS = 13
 _MEDIAN_STEP = 0.4549
 #: Least design effects that are no chance: of counts, whose steps have many degrees of freedom, and of correlations.
 _LEAST_OF_COUNTS, _LEAST_OF_PAIRS = 2.0, 4.0
+#: p-value of a step between days that is no chance.
+_RARE_STEP = 1e-5
 
 
 def find_what_is_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> dict[str, float]:
@@ -56,7 +57,7 @@ def find_what_is_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -
     if len(days) <= _FEWEST_STEPS:
         return found
     predictions = [name for name in training if name not in bins and all(name in day for day in counts)]
-    effects = {name: _effect_of_counts([day[name] for day in counts]) for name in predictions}
+    effects = {name: _effect_of_counts([day[name].astype(np.float64) for day in counts]) for name in predictions}
     effects = {name: effect for name, effect in effects.items() if effect >= _LEAST_OF_COUNTS}
     effects |= _effects_of_correlations([day.features for day in days], monitored.reference)
     rows = sum(day.features.rows for day in days) / len(days)
@@ -64,19 +65,27 @@ def find_what_is_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -
 
 
 def find_steady(days: Sequence[Traffic], monitored: MonitoredVersion) -> frozenset[str]:
-    """Return the features and predictions whose days differ by no more than their rows explain."""
+    """Return the features and predictions whose days differ by no more than their rows explain.
+
+    One step may be larger, as of a lasting change: a rare day, such as a holiday, is two.
+    """
     counts = [counts_by_column(day, monitored) for day in days]
     names = set.intersection(*map(set, counts)) if len(counts) > 1 else set()
-    return frozenset(name for name in names if _effect_of_counts([day[name] for day in counts]) < _LEAST_OF_COUNTS)
+    by_name = {name: [day[name].astype(np.float64) for day in counts] for name in names}
+    return frozenset(
+        name
+        for name, own in by_name.items()
+        if _effect_of_counts(own) < _LEAST_OF_COUNTS
+        and sum(chi_square(*pair).p_value < _RARE_STEP for pair in pairwise(own)) <= 1
+    )
 
 
-def _effect_of_counts(days: Sequence[npt.NDArray[np.int64]]) -> float:
+def _effect_of_counts(days: Sequence[Counts]) -> float:
     """Return the median chi-square value of the steps between days, by degree of freedom: about 1 by chance.
 
     The median leaves out one lasting change, which is one step.
     """
-    counts = [day.astype(np.float64) for day in days]
-    return float(np.median([chi_square_by_degree(*pair) for pair in pairwise(counts)]))
+    return float(np.median([chi_square_by_degree(*pair) for pair in pairwise(days)]))
 
 
 def _effects_of_correlations(days: Sequence[TableHistogram], reference: Reference) -> dict[str, float]:

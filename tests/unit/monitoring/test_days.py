@@ -124,3 +124,11 @@ def test_days_are_steady_where_their_rows_explain_how_they_differ():
     assert find_steady([*traffic(5), *traffic(4, 200, moved=0.3)], VERSION) == names
     assert find_steady(WEATHER[:8], VERSION) == frozenset()
     assert find_steady(WEATHER[:1], VERSION) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("moved", "is_steady"), [([0.0] * 5 + [1.0] * 5, True), ([0.0] * 5 + [1.0] + [0.0] * 4, False)]
+)
+def test_a_lasting_change_leaves_days_steady_and_a_rare_day_does_not(moved, is_steady):
+    days = [count(draw_day(day, moved=own)) for day, own in enumerate(moved, 100)]
+    assert ("predicted value" in find_steady(days, VERSION)) is is_steady
