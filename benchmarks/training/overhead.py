@@ -37,10 +37,10 @@ class TimedFits:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, repeats: int = 1) -> Any:
         """Fit, and add the time."""
         began = time.process_time()
-        fitted = fit_pipeline(*arguments)
+        fitted = fit_pipeline(*arguments, repeats=repeats)
         self.seconds += time.process_time() - began
         return fitted
 

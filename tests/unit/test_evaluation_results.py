@@ -44,7 +44,7 @@ def test_a_record_of_the_release_before_is_read_whole():
     assert record.parity.passed
     assert record.trial.candidate == "logistic_regression"
     of_this_release = {"calibrate": False, "scaling": None, "refit_of": [], "iterations": None, "ensemble": None}
-    assert to_plain(record) == stored | of_this_release
+    assert to_plain(record) == stored | of_this_release | {"repeats": 1}
 
 
 def test_documents_come_back_as_they_were_written():

@@ -33,6 +33,7 @@ from sklearn.pipeline import Pipeline
 from millrace.features import FeatureMatrix, float32_centre
 from millrace.schema import Task
 from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
+from millrace.training.repeated_fits import fit_repeatedly
 from millrace.training.search_space import select_search_spaces
 from millrace.training.unseen import average_unseen
 
@@ -129,6 +130,8 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
 
     centre = 0.0
     scale = 1.0
+    #: Fits of a network that are averaged.
+    repeats = 1
     #: See :func:`millrace.training.unseen.average_unseen`.
     plain_numbers: tuple[int, ...] = ()
 
@@ -145,8 +148,11 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
         if centre is not None:
             self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
             target = (target - self.centre) / self.scale
-        if stop is None:
+        if stop is None and self.repeats == 1:
             super().fit(rows, target)
+        elif stop is None:
+            encoded = self[0].fit_transform(rows, target)
+            self.steps[-1] = (self.steps[-1][0], fit_repeatedly(self[-1], encoded, target, self.repeats))
         else:
             encoded, stop_target = self[0].fit_transform(rows, target), stop[1]
             if self.is_centred:

@@ -18,6 +18,7 @@ from millrace.schema import TableSchema
 from millrace.training.ensemble import EnsembleChoice, HeldOutPredictions, choose_ensemble
 from millrace.training.fitting import HeldOutRows, mean_metrics, measure_folds
 from millrace.training.probability_scaling import choose_scaling
+from millrace.training.repeated_fits import count_repeats
 from millrace.training.trial_record import EnsembleMember, TrialRecord
 
 
@@ -45,13 +46,27 @@ def choose_contender(
     ]
     predictions = {one.record.trial_id: rows.predictions for one, rows in alike}
     first = held_out[0]
-    choice = choose_ensemble(HeldOutPredictions(schema.task, first.target, first.fold_of, predictions), metric)
+    rows_outside = HeldOutPredictions(schema.task, first.target, first.fold_of, predictions)
+    choice = choose_ensemble(rows_outside, metric, best.record.seed)
     if len(choice.weights) == 1:
         return Contender(msgspec.structs.replace(best.record, ensemble=choice.report), best.held_out_bytes)
     records = {one.record.trial_id: one.record for one, _ in alike}
     ensemble = msgspec.structs.replace(choice.report, members=_members(records, choice))
     record = msgspec.structs.replace(best.record, ensemble=ensemble)
     return _average(record, replace(first, predictions=choice.predictions), schema, len(validation))
+
+
+def with_repeats(contender: Contender, rows: int) -> Contender:
+    """Return a contender whose refit averages several fits of a network, each with a seed of its own."""
+    record, ensemble = contender.record, contender.record.ensemble
+    if ensemble:
+        members = (
+            msgspec.structs.replace(member, repeats=count_repeats(member.candidate, rows))
+            for member in ensemble.members
+        )
+        ensemble = msgspec.structs.replace(ensemble, members=tuple(members))
+    record = msgspec.structs.replace(record, ensemble=ensemble, repeats=count_repeats(record.candidate, rows))
+    return replace(contender, record=record)
 
 
 def _members(records: dict[str, TrialRecord], choice: EnsembleChoice) -> tuple[EnsembleMember, ...]:

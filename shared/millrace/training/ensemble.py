@@ -1,9 +1,10 @@
 """Weights of an ensemble: the best few trials averaged, where rows outside the fits say that it pays.
 
-Members are added one by one, with replacement, as long as the loss of the average falls (Caruana, Niculescu-Mizil, Crew
-and Ksikes, "Ensemble selection from libraries of models", ICML 2004). The weights are chosen on the same rows for all
-trials: out of fold, or the validation split. An average of models always looks good on the rows it was chosen on, so it
-is validated by cross-validation: the weights of each fold's rows come from the other folds.
+Members are added one by one, with replacement, as long as the loss of the average falls, and the weights are the mean
+of those that many draws of the rows give (Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries
+of models", ICML 2004). They are chosen on the same rows for all trials: out of fold, or the validation split. So was
+the best trial: the two are compared on those rows. What is claimed of an average is measured by cross-validation: the
+weights of each fold's rows come from the other folds.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,13 @@ MAX_MEMBERS = 3
 MAX_CONSIDERED = 8
 #: Steps of the selection; a weight is a multiple of one part in so many.
 STEPS = 8
-#: The average has to lower the loss by this share. A bar of a standard error refused half of the averages that were
-#: better on rows of a holdout: what is chosen among noisy trials is itself no surer than their average.
-LEAST_SHARE = 0.001
+#: Draws of rows with replacement whose weights are averaged: a few hundred rows choose too sharply. Most rows of one.
+DRAWS, MAX_DRAWN_ROWS = 20, 5_000
+#: A smaller weight is not worth a member.
+LEAST_WEIGHT, WEIGHT_DIGITS = 0.05, 3
+#: Standard errors by which the cross-validated loss may exceed that of the best trial, which is the least of several on
+#: the very rows that it was chosen on.
+TOLERATED_ERRORS = 2.0
 #: Rows outside the fits below which nothing is averaged.
 LEAST_ROWS = 100
 _SMALLEST_PROBABILITY = 1e-7
@@ -54,11 +59,11 @@ class EnsembleChoice:
     predictions: npt.NDArray[np.float64]
 
 
-def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
+def choose_ensemble(rows: HeldOutPredictions, metric: Metric, seed: int = 0) -> EnsembleChoice:
     """Return the weights of the trials that are averaged: of one, the best, unless an average is better.
 
-    It is if its cross-validated loss is lower by :data:`LEAST_SHARE`, and ``metric``, by which the trials are ranked,
-    is no worse.
+    It is if its loss is lower on the rows, and ``metric``, by which the trials are ranked, no worse; not if by
+    cross-validation its loss is higher by more than :data:`TOLERATED_ERRORS`. ``seed`` draws the rows.
     """
     names = list(rows.predictions)[:MAX_CONSIDERED]
     count, alone = len(rows.target), {names[0]: 1.0}
@@ -69,66 +74,94 @@ def choose_ensemble(rows: HeldOutPredictions, metric: Metric) -> EnsembleChoice:
         reason = f"{count} rows are too few to choose weights"
         return EnsembleChoice(alone, EnsembleReport(rows=count, reason=reason), best)
     stacked = np.stack([np.asarray(rows.predictions[name], dtype=np.float64) for name in names])
-    single = row_losses(rows.task, rows.target, stacked[0])
+    errors = np.stack([_errors(rows.task, rows.target, predictions) for predictions in stacked])
     averaged = np.empty_like(stacked[0])
     for fold in np.unique(rows.fold_of):
         own = rows.fold_of == fold
-        weights = select_weights(rows.task, rows.target[~own], stacked[:, ~own])
+        weights = average_weights(rows.task, errors[:, ~own], seed)
         averaged[own] = np.tensordot(weights, stacked[:, own], axes=1)
-    losses = row_losses(rows.task, rows.target, averaged)
+    single, losses = _losses(rows.task, errors[0]), row_losses(rows.task, rows.target, averaged)
     loss, ensemble_loss = float(single.mean()), float(losses.mean())
-    before, after = (
-        compute_metrics(rows.task, rows.target, predictions).get(metric.name, float("nan"))
-        for predictions in (stacked[0], averaged)
-    )
-    weights = select_weights(rows.task, rows.target, stacked)
+    standard_error = float((single - losses).std(ddof=1) / np.sqrt(count))
+    weights = average_weights(rows.task, errors, seed)
     chosen = {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight > 0}
-    is_lower = ensemble_loss < (1 - LEAST_SHARE) * loss
-    pays = len(chosen) > 1 and is_lower and metric.gain(after, before) >= 0.0
+    fault = ""
+    if len(chosen) == 1:
+        fault = "the best is enough"
+    elif not float(_losses(rows.task, weights @ errors).mean()) < loss:
+        fault = "the average has no lower loss with weights of these rows either"
+    elif ensemble_loss > loss + TOLERATED_ERRORS * standard_error:
+        fault = "the average is worse by more than chance"
+    elif (
+        not metric.gain(*(_measure(rows, metric, each) for each in (np.tensordot(weights, stacked, axes=1), best))) >= 0
+    ):
+        fault = f"the average's {metric.name} is no better"
     reason = f"an average of trials has a loss of {ensemble_loss:.4g} outside the fits, the best trial of {loss:.4g}"
-    if is_lower and not pays:
-        reason += f", and the average's {metric.name} is no better" if len(chosen) > 1 else ", and the best is enough"
     report = EnsembleReport(
         rows=count,
-        reason=reason,
+        reason=f"{reason}, and {fault}" if fault else reason,
         loss=loss,
         ensemble_loss=ensemble_loss,
-        standard_error=float((single - losses).std(ddof=1) / np.sqrt(count)),
+        standard_error=standard_error,
     )
-    if not pays:
+    if fault:
         return EnsembleChoice(alone, report, best)
     return EnsembleChoice(dict(sorted(chosen.items(), key=lambda pair: -pair[1])), report, averaged)
 
 
-def select_weights(task: Task, target: npt.NDArray[np.generic], stacked: _Floats) -> _Floats:
-    """Return weights of models that minimise the loss of their average; ``stacked`` holds the predictions of each.
+def _measure(rows: HeldOutPredictions, metric: Metric, predictions: _Floats) -> float:
+    return compute_metrics(rows.task, rows.target, predictions).get(metric.name, float("nan"))
+
+
+def average_weights(task: Task, errors: _Floats, seed: int) -> _Floats:
+    """Return the mean weights of models over :data:`DRAWS` of rows; ``errors`` hold those of each model and row.
+
+    At most :data:`MAX_MEMBERS` are not zero; they sum to one.
+    """
+    draws, count = np.random.default_rng(seed), errors.shape[1]
+    drawn = (draws.integers(0, count, min(count, MAX_DRAWN_ROWS)) for _ in range(DRAWS))
+    weights = np.mean([select_weights(task, errors[:, rows]) for rows in drawn], axis=0)
+    kept = np.argsort(-weights, kind="stable")[:MAX_MEMBERS]
+    kept = kept[weights[kept] >= LEAST_WEIGHT]
+    few = np.zeros(len(errors))
+    few[kept] = np.round(weights[kept] / weights[kept].sum(), WEIGHT_DIGITS)
+    few[kept[0]] += 1.0 - few.sum()
+    return few
+
+
+def select_weights(task: Task, errors: _Floats) -> _Floats:
+    """Return weights of models that minimise the loss of their average on some rows.
 
     At most :data:`MAX_MEMBERS` are not zero; they sum to one. The first model is the best one.
     """
-    counts = np.zeros(len(stacked))
+    counts = np.zeros(len(errors))
     counts[0] = 1.0
-    total = stacked[0].copy()
-    lowest = float(row_losses(task, target, total).mean())
+    total = errors[0].copy()
+    lowest = float(_losses(task, total).mean())
     for step in range(1, STEPS):
-        allowed = range(len(stacked)) if np.count_nonzero(counts) < MAX_MEMBERS else np.flatnonzero(counts).tolist()
-        losses = {model: _loss_with(task, target, total, stacked[model], step) for model in allowed}
+        allowed = range(len(errors)) if np.count_nonzero(counts) < MAX_MEMBERS else np.flatnonzero(counts).tolist()
+        losses = {model: float(_losses(task, (total + errors[model]) / (step + 1)).mean()) for model in allowed}
         chosen = min(losses, key=lambda model: losses[model])
         # A member that is already in may be repeated: that only makes room for finer weights.
         if losses[chosen] >= lowest and counts[chosen] == 0:
             break
         counts[chosen] += 1
-        total += stacked[chosen]
+        total += errors[chosen]
         lowest = min(lowest, losses[chosen])
     return np.asarray(counts / counts.sum())
 
 
-def _loss_with(task: Task, target: npt.NDArray[np.generic], total: _Floats, added: _Floats, count: int) -> float:
-    return float(row_losses(task, target, (total + added) / (count + 1)).mean())
-
-
 def row_losses(task: Task, target: npt.NDArray[np.generic], predictions: _Floats) -> _Floats:
     """Return the squared error, or the log loss, of each row."""
+    return _losses(task, _errors(task, target, predictions))
+
+
+def _errors(task: Task, target: npt.NDArray[np.generic], predictions: _Floats) -> _Floats:
+    """Return what an average of predictions has the average of: a row's residual, or the chance of its class."""
     if task == "regression":
-        return np.asarray((predictions - target.astype(np.float64)) ** 2)
-    chance = predictions[np.arange(len(target)), target.astype(np.int64)]
-    return np.asarray(-np.log(np.maximum(chance, _SMALLEST_PROBABILITY)))
+        return np.asarray(predictions - target.astype(np.float64))
+    return np.asarray(predictions[np.arange(len(target)), target.astype(np.int64)])
+
+
+def _losses(task: Task, errors: _Floats) -> _Floats:
+    return errors**2 if task == "regression" else np.asarray(-np.log(np.maximum(errors, _SMALLEST_PROBABILITY)))

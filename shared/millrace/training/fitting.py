@@ -139,6 +139,7 @@ class FittedTrial:
     estimator_bytes: bytes | None = None
     iterations: int | None = None
     ensemble: EnsembleReport | None = None
+    repeats: int = 1
 
     @property
     def artifacts(self) -> dict[str, bytes]:
@@ -247,13 +248,14 @@ def join_splits(train: PreparedSplit, validation: PreparedSplit) -> PreparedSpli
 
 
 def fit_pipeline(
-    trial: Trial, schema: TableSchema, train: PreparedSplit, iterations: int | None = None
+    trial: Trial, schema: TableSchema, train: PreparedSplit, iterations: int | None = None, *, repeats: int = 1
 ) -> tuple[ModelPipeline, tuple[str, ...]]:
     """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised.
 
-    Boosting that stops early has ``iterations``, or else as many as it may.
+    Boosting that stops early has ``iterations``, or else as many as it may. A network is the average of ``repeats``
+    fits.
     """
-    return _fit(trial, schema, fixed(trial.parameters, iterations), train)
+    return _fit(trial, schema, fixed(trial.parameters, iterations), train, repeats=repeats)
 
 
 def fit_stopped(
@@ -299,6 +301,8 @@ def _fit(
     parameters: Mapping[str, Any],
     train: PreparedSplit,
     stop: PreparedSplit | None = None,
+    *,
+    repeats: int = 1,
 ) -> tuple[ModelPipeline, tuple[str, ...]]:
     if schema.task != "regression":
         missing = len(schema.classes) - len(np.unique(train.target))
@@ -313,6 +317,7 @@ def _fit(
         _number_columns(schema, "boolean", "integer", "number"),
         dates=_number_columns(schema, "datetime"),
     )
+    pipeline.repeats = repeats
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = (FeatureTable(stop.features), stop.target) if stop else None

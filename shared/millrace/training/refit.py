@@ -61,22 +61,24 @@ class _Refitter:
     #: By recipe: the best trial, which is fitted in an average, may have to stand alone.
     _fitted: dict[str, _Model] = field(default_factory=dict)
 
-    def fit(self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None) -> _Model:
-        """Return the model of one recipe."""
-        recipe = repr((candidate, sorted(parameters.items()), scaling))
+    def fit(
+        self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None, repeats: int = 1
+    ) -> _Model:
+        """Return the model of one recipe, the average of ``repeats`` fits."""
+        recipe = repr((candidate, sorted(parameters.items()), scaling, repeats))
         if recipe not in self._fitted:
-            self._fitted[recipe] = self._fit(candidate, parameters, scaling)
+            self._fitted[recipe] = self._fit(candidate, parameters, scaling, repeats)
         return self._fitted[recipe]
 
-    def _fit(self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None) -> _Model:
+    def _fit(self, candidate: str, parameters: dict[str, Any], scaling: ScalingReport | None, repeats: int) -> _Model:
         trial = replace(self.trial, candidate=candidate, parameters=parameters)
-        pipeline, kinds = fit_pipeline(trial, self.schema, self.rows)
+        pipeline, kinds = fit_pipeline(trial, self.schema, self.rows, repeats=repeats)
         body, model, parity = export_checked(pipeline, self.schema, self.rows, self.validation, MAX_PARITY_ROWS)
         return self._calibrated(_Model(body, model, parity, kinds, {candidate: pipeline}), scaling)
 
     def average(self, members: tuple[EnsembleMember, ...], scaling: ScalingReport | None) -> _Model:
         """Return the average of several recipes, which predicts as its members together."""
-        models = [self.fit(member.candidate, member.parameters, member.scaling) for member in members]
+        models = [self.fit(member.candidate, member.parameters, member.scaling, member.repeats) for member in members]
         weights = [member.weight for member in members]
         body = combine_models([model.onnx_bytes for model in models], weights, self.schema.task)
         onnx = OnnxModel.load(body, self.schema)
@@ -114,8 +116,8 @@ def refit_winner(
     """Fit the winner on training and validation rows, export it, compare both forms and append its calibration.
 
     Where the winner's record names members, their average is fitted. If that ``exceeds`` a limit, which it names, the
-    ``best`` trial is the winner. Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that
-    predicts the same.
+    ``best`` trial is the winner; if the average of that one's fits exceeds it too, it is fitted once. Raises
+    ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that predicts the same.
     """
     check_splits(train, validation)
     refitter = _Refitter(trial, schema, join_splits(train, validation), validation)
@@ -126,7 +128,10 @@ def refit_winner(
             winner, model = without_members(winner, best, exceeded), None
         record = winner.record
         if model is None:
-            model = refitter.fit(trial.candidate, dict(trial.parameters), record.scaling)
+            model = refitter.fit(trial.candidate, dict(trial.parameters), record.scaling, record.repeats)
+            if best and record.repeats > 1 and exceeds(model.onnx_bytes):
+                record = msgspec.structs.replace(record, repeats=1)
+                model = refitter.fit(trial.candidate, dict(trial.parameters), record.scaling)
     pipelines = model.pipelines
     return FittedTrial(
         model.onnx_bytes,
@@ -140,6 +145,7 @@ def refit_winner(
         dump_estimator(pipelines if len(pipelines) > 1 else next(iter(pipelines.values()))),
         record.iterations,
         record.ensemble,
+        record.repeats,
     )
 
 

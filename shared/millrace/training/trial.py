@@ -34,7 +34,7 @@ from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.contenders import Contender, choose_contender
+from millrace.training.contenders import Contender, choose_contender, with_repeats
 from millrace.training.ensemble import MAX_CONSIDERED
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
@@ -155,6 +155,9 @@ def _refit(
     """Return what is refitted, one trial or an average within the limits of the gate, and the result."""
     best, gate = choice.contenders[0], choice.spec.gate
     winner = choose_contender(choice.contenders, schema, data.validation, choice.metric)
+    if choice.spec.training.ensemble == "auto":
+        rows = len(data.train) + len(data.validation)
+        winner, best = (with_repeats(one, rows) for one in (winner, best))
     trial = replace(trial, parameters=best.record.final_parameters)
     exceeds = partial(exceeded_limit, schema=schema, rows=data.validation, gate=gate, clock=clock)
     fitted = refit_winner(trial, schema, data.train, data.validation, winner, best=best, exceeds=exceeds)
@@ -221,6 +224,7 @@ def build_record(
         iterations=fitted.iterations,
         scaling=fitted.scaling,
         ensemble=fitted.ensemble,
+        repeats=fitted.repeats,
         libraries=library_versions(),
         code_version=millrace.__version__,
         duration_seconds=duration_seconds,

@@ -61,13 +61,14 @@ class ScalingReport(Record, frozen=True, kw_only=True):
 
 
 class EnsembleMember(Record, frozen=True, kw_only=True):
-    """A trial whose recipe is a part of an ensemble, with its calibration."""
+    """A trial whose recipe is a part of an ensemble, with its calibration, and the fits of it that are averaged."""
 
     trial_id: str
     weight: float
     candidate: str
     parameters: dict[str, Any]
     scaling: ScalingReport | None = None
+    repeats: int = 1
 
 
 class EnsembleReport(Record, frozen=True, kw_only=True):
@@ -129,6 +130,7 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     iterations: int | None = None  # at which boosting stopped
     scaling: ScalingReport | None = None  # of classes, where the trial was to ``calibrate``
     ensemble: EnsembleReport | None = None  # of the trials of a search, where their winner is refitted
+    repeats: int = 1  # fits of a network, each with a seed of its own, that the refit of a winner alone averages
 
     @property
     def final_parameters(self) -> dict[str, Any]:

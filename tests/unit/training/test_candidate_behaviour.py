@@ -64,10 +64,11 @@ def test_onnx_model_answers_as_its_estimator_does(space: SearchSpace, task: Task
     assert_parity(space.candidate, task, small_parameters(space), mix)
 
 
-def assert_parity(candidate: str, task: Task, parameters: Mapping[str, object], mix: str) -> None:
+def assert_parity(candidate: str, task: Task, parameters: Mapping[str, object], mix: str, repeats: int = 1) -> None:
     dataset = make_dataset(task, mix)
     train, validation = dataset.splits["train"], dataset.splits["validation"]
     pipeline = CANDIDATES[candidate].build(task, train.features, parameters, seed=3)
+    pipeline.repeats = repeats
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the networks of these tests are not fitted to their end
         pipeline.fit(FeatureTable(train.features), train.target)

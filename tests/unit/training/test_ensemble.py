@@ -11,11 +11,12 @@ from millrace.training.candidates import get_candidate
 from millrace.training.early_stopping import fixed
 from millrace.training.ensemble import (
     LEAST_ROWS,
+    LEAST_WEIGHT,
     MAX_MEMBERS,
     HeldOutPredictions,
+    average_weights,
     choose_ensemble,
     row_losses,
-    select_weights,
 )
 from millrace.training.ensemble_graph import check_average, combine_models
 from millrace.training.export import append_scaling, export_onnx
@@ -93,9 +94,11 @@ class TestChoice:
 
     def test_members_are_few_and_weights_sum_to_one(self):
         rows = held_out("regression", noise=[0.5] * 8)
-        weights = select_weights("regression", rows.target, np.stack(list(rows.predictions.values())))
+        errors = np.stack(list(rows.predictions.values())) - rows.target
+        weights = average_weights("regression", errors, seed=0)
         assert np.count_nonzero(weights) == MAX_MEMBERS
         assert weights.sum() == pytest.approx(1.0)
+        assert weights[weights > 0].min() >= LEAST_WEIGHT
 
     def test_losses_of_rows(self):
         assert row_losses("regression", np.array([1.0, 2.0]), np.array([1.0, 4.0])).tolist() == [0.0, 4.0]

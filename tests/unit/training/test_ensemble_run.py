@@ -12,6 +12,7 @@ from millrace.spec import ModelSpec
 from millrace.training import contenders, refit, trial
 from millrace.training.ensemble import EnsembleChoice
 from millrace.training.fitting import HELD_OUT_NAME, HeldOutRows, fit_pipeline
+from millrace.training.repeated_fits import REPEATS
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import EnsembleReport, TrialRecord
 
@@ -25,7 +26,7 @@ LINEAR = {"binary": "logistic_regression", "multiclass": "logistic_regression", 
 def _averaged(monkeypatch):
     """Take an average of any two trials: whether one pays is tested elsewhere."""
 
-    def choose(rows, _metric):
+    def choose(rows, _metric, _seed):
         names = list(rows.predictions)
         weights = {names[0]: 0.75, names[1]: 0.25} if len(names) > 1 else {names[0]: 1.0}
         averaged = sum(weight * rows.predictions[name].astype(np.float64) for name, weight in weights.items())
@@ -81,6 +82,19 @@ def test_average_is_recorded_measured_outside_the_fits_and_trained_again_byte_fo
     assert verdict.trial_id == document["leaderboard"][0]["trial_id"] == record.trial_id
 
 
+def test_a_network_of_an_average_is_fitted_several_times():
+    world = TrainingRun.prepared(
+        make_dataset("binary"), candidates=(LINEAR["binary"], "neural_network"), training={"trials": 2, "folds": 1}
+    )
+    world.clock = TickingClock(step=0.001)
+    record = refitted(world)
+
+    repeats = {member.candidate: member.repeats for member in record.ensemble.members}
+    assert repeats == {LINEAR["binary"]: 1, "neural_network": REPEATS}
+    bodies = {name: world.data_store.get(split_key(MODEL, RUN_ID, name)) for name in ("train", "validation")}
+    assert reproduce_trial(record, make_dataset("binary").schema, bodies).byte_equal
+
+
 def test_spec_may_keep_the_best_trial_alone():
     record = refitted(searched(training={"ensemble": "never"}))
 
@@ -101,7 +115,9 @@ def test_average_beyond_the_limits_of_the_gate_gives_way_to_the_best_trial(gate,
     world = searched(gate=gate)
     world.clock = TickingClock(step=step)
     fits = []
-    monkeypatch.setattr(refit, "fit_pipeline", lambda trial, *rows: fits.append(trial) or fit_pipeline(trial, *rows))
+    monkeypatch.setattr(
+        refit, "fit_pipeline", lambda trial, *rows, **more: fits.append(trial) or fit_pipeline(trial, *rows, **more)
+    )
     record = refitted(world)
 
     assert len(fits) == 2  # the best was fitted for the average
