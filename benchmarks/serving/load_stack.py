@@ -32,7 +32,7 @@ from millrace_cli.options import find_target
 
 def train_twice(model: str, folder: Path) -> None:
     """Train two versions of a model, each of other rows."""
-    spec, training = folder / "spec.yaml", {"trials": 1, "folds": 1}
+    spec, training = folder / "spec.yaml", {"trials": 2, "folds": 1}
     document = {"target": "churned", "training": training, "release": {"strategy": "all_at_once"}}
     spec.write_text(yaml.safe_dump(document), encoding="utf-8")
     command("spec", "apply", model, str(spec))

@@ -31,6 +31,7 @@ import run_millrace
 from millrace.routing import PlannedArm, RoutingPlan
 
 READER = "import os\nwhile os.read(0, 1 << 20):\n    pass"
+PREPARE = "import models, pathlib, sys; models.prepare(pathlib.Path(sys.argv[1]))"
 WARM_UP = 100
 
 
@@ -82,7 +83,8 @@ def main() -> None:
     columns = [*ROUTINGS, "bare session", "two of them in turns"]
     lines = [f"| model, rows | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
     with tempfile.TemporaryDirectory() as work:
-        models.prepare(Path(work))
+        # In another process, as in compare: an execution environment has no scikit-learn in its memory.
+        subprocess.run([sys.executable, "-c", PREPARE, work], cwd=Path(__file__).parent, check=True)
         for kind in models.KINDS:
             folder = Path(work) / kind
             handlers: list[tuple[Callable[[str], str], Callable[[], Any]]] = []

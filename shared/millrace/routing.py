@@ -23,9 +23,12 @@ _HASH_RANGE = 2**64
 _HASH_BYTES = 8
 #: A sum of shares may be off by so much.
 _ROUNDING = 1e-9
-#: Keys in the sample have low bits below this: a sixteenth of all, of every arm, because the high bits choose the arm.
-_LOW_BITS, _SAMPLED = 2**32 - 1, 2**28
-_MARK_BITS = 2**40 - 1
+#: Sorts after every place: the end of all requests.
+_LAST = b"\xff" * (_HASH_BYTES + 1)
+#: Keys in the sample have a byte below this: a sixteenth of all, of every arm, because the first bytes choose the arm.
+_SAMPLING_BYTE, _SAMPLED = 4, 16
+_MARK_BEGINS = 3
+_LOW_BITS = 2**32 - 1
 #: BLAKE2b takes no longer key.
 _MAX_KEY_BYTES = 64
 
@@ -34,14 +37,14 @@ _MAX_KEY_BYTES = 64
 KEY_GROUPS = 256
 
 
-def group_key(place: int) -> int:
-    """Return the group of a key from its place; by its lowest bits, as the highest choose the arm."""
-    return 1 + place % KEY_GROUPS
+def group_key(place: bytes) -> int:
+    """Return the group of a key from its place; by its last byte, as the first ones choose the arm."""
+    return 1 + place[-1]
 
 
-def mark_key(place: int) -> str:
+def mark_key(place: bytes) -> str:
     """Return the mark by which a sampled key is counted once, from its place; empty for the others."""
-    return f"{place & _MARK_BITS:010x}" if place & _LOW_BITS < _SAMPLED else ""
+    return place[_MARK_BEGINS:].hex() if place[_SAMPLING_BYTE] < _SAMPLED else ""
 
 
 def order_marks(mark: str) -> int:
@@ -84,7 +87,7 @@ class RoutingPlan:
     baseline: int
     arms: tuple[PlannedArm, ...]
     key_column: str | None = None
-    _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _ends: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
     _hash: "blake2b" = field(init=False, repr=False, compare=False)  # with the key, before any text
 
     def __post_init__(self) -> None:
@@ -94,19 +97,24 @@ class RoutingPlan:
             raise ValueError(f"the weights of release {self.release_id} are no shares of all requests")
         key = self.release_id.encode()[:_MAX_KEY_BYTES]
         object.__setattr__(self, "_hash", blake2b(digest_size=_HASH_BYTES, key=key))
-        object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
+        ends = (round(end * _HASH_RANGE) for end in accumulate(weights))
+        written = (end.to_bytes(_HASH_BYTES, "big") if end < _HASH_RANGE else _LAST for end in ends)
+        object.__setattr__(self, "_ends", tuple(written))
 
-    def locate(self, key: str) -> int:
-        """Return the place of a routing key among all: its hash of 64 bits."""
+    def locate(self, key: str) -> bytes:
+        """Return the place of a routing key among all: its hash of 64 bits, whose bytes sort as places do.
+
+        A whole number of that size would take several objects to make and to compare, in every request.
+        """
         hashed = self._hash.copy()
         hashed.update(key.encode("utf-8", "surrogatepass"))
-        return int.from_bytes(hashed.digest(), "big")
+        return hashed.digest()
 
-    def number_at(self, place: int) -> int:
+    def number_at(self, place: bytes) -> int:
         """Return the number of the arm that serves the requests at a place; that of no arm for the champion."""
         return bisect_right(self._ends, place)
 
-    def arm_at(self, place: int) -> PlannedArm | None:
+    def arm_at(self, place: bytes) -> PlannedArm | None:
         """Return the arm that serves the requests at a place; None for the champion."""
         number = self.number_at(place)
         return self.arms[number] if number < len(self.arms) else None

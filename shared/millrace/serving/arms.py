@@ -9,7 +9,6 @@ would flatter the candidate.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 from millrace.errors import MillraceError
@@ -25,8 +24,6 @@ ROUTING_KEY_PARAMETER = "routing_key"
 #: Headers of replies during a release.
 RELEASE_HEADER = "X-Millrace-Release"
 ARM_HEADER = "X-Millrace-Arm"
-
-NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
 
 _FIRST_SERVER_ERROR = 500
 
@@ -58,7 +55,8 @@ class Assignment:
 
     release_id: str
     arm: Arm
-    of_key: Mapping[str, Any]  # what the request's line holds of its routing key
+    mark: str = ""  # of its routing key, in the sample of keys
+    group: int = 0  # of its routing key; 0 is none
     fallback: Fallback | None = None
     not_finite: bool = False  # the champion's own prediction
     error: Exception | None = None  # of the candidate
@@ -70,7 +68,10 @@ class Assignment:
             found["fallback"] = self.fallback
         if self.not_finite:
             found["not_finite"] = 1
-        found |= self.of_key
+        if self.mark:
+            found["key"] = self.mark
+        if self.group:
+            found["group"] = self.group
         return found
 
 
@@ -109,17 +110,13 @@ class ActiveRelease:
         arms = tuple(arm_of(arm.name, arm.version) for arm in plan.arms)
         return cls(plan, candidates, (*arms, arm_of(CHAMPION_ARM, None)), column, not is_sensitive)
 
-    def find_arm(self, key: str) -> tuple[Arm, Mapping[str, Any]]:
-        """Return the arm of a routing key, and what the request's line holds of the key."""
+    def find_arm(self, key: str) -> tuple[Arm, str, int]:
+        """Return the arm of a routing key, its mark and its group, which a request's line holds unless empty and 0."""
         place = self.plan.locate(key)
         arm = self.arms[self.plan.number_at(place)]
         if not self.marks_keys:
-            return arm, NO_MEMBERS
-        mark = mark_key(place)
-        if arm.version is None:
-            return arm, {"key": mark} if mark else NO_MEMBERS
-        group = group_key(place)
-        return arm, {"key": mark, "group": group} if mark else {"group": group}
+            return arm, "", 0
+        return arm, mark_key(place), 0 if arm.version is None else group_key(place)
 
     def assign(self, key: str | None, prediction_id: str) -> Assignment:
         """Assign a request to an arm by its routing key, None when it names none."""

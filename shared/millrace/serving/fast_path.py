@@ -59,11 +59,15 @@ def respond_fast(
     if not has_members(event["body"], contents.members + len(contents.options)):
         raise IrregularRowError
     release_headers: Mapping[str, str] = _NOTHING
-    released: Mapping[str, Any] = _NOTHING
+    released: dict[str, Any] = {}
     if release is not None:
         key = find_key(headers, contents.options, release.key_column, contents.record.get)
-        arm, of_key = release.find_arm(prediction_id if key is None else key)
-        release_headers, released = arm.headers, {**arm.members, **of_key} if of_key else arm.members
+        arm, mark, group = release.find_arm(prediction_id if key is None else key)
+        release_headers, released = arm.headers, dict(arm.members)
+        if mark:
+            released["key"] = mark
+        if group:
+            released["group"] = group
         if arm.version is not None:
             if arm.loaded is None or not arm.reads_alike:
                 raise IrregularRowError
