@@ -44,7 +44,8 @@ nightly: environment  ## Check that the intervals of metrics cover on real table
 screenshots: environment $(STAMPS)/browser  ## Take the console's pictures in docs/console/ from the running local stack (after make demo DEMO_OPTIONS=--keep)
 	@$(BIN)/python docs/take_screenshots.py docs/console
 
-nightly-speed: environment  ## Check that cold starts and commands have not become a third slower (ratios of one run; minutes)
+nightly-speed: environment  ## Check that requests, cold starts and commands have not become a third slower (ratios of one run; minutes)
+	@$(BIN)/python benchmarks/serving/compare.py --check
 	@$(BIN)/python benchmarks/serving/coldstart.py --check
 	@$(BIN)/python benchmarks/start.py --check
 

@@ -2,6 +2,7 @@
 
     python benchmarks/serving/compare.py                 # seven rounds of warm requests, five cold starts
     python benchmarks/serving/compare.py --rounds 3 --cold-rounds 1
+    python benchmarks/serving/compare.py --check         # as `make nightly-speed` runs it
 
 Environments are made by uv from the pinned requirement files beside this one. Servers listen on 127.0.0.1, and only
 for the cold starts of MLflow's and BentoML's own commands.
@@ -20,7 +21,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,9 @@ SERVERS = {
 REQUESTS = {"Millrace": 2_000, "bare session.run": 5_000}
 #: Requests of many rows before the first round: Millrace tries in which order it scores them.
 LARGE_WARM_UP = 6
+#: Servers of `--check`, and its wide limits: a third worse than the ratios that docs/benchmarks.md publishes.
+CHECKED = ("Millrace", "bare session.run", "scikit-learn handler")
+MOST_OF_SESSION, LEAST_OF_HANDLER = 6.4, {"one": 48.0, "many": 2.4}
 #: How far a float32 pipeline may be from the same pipeline in float64.
 TOLERANCE = 2e-3
 READY_SECONDS = 120.0
@@ -119,10 +125,24 @@ def rotated(names: list[str], turn: int) -> list[str]:
     return names[turn % len(names) :] + names[: turn % len(names)]
 
 
-def warm(work: Path, kind: str, rounds: int) -> None:
-    """Print how long requests of one and of 10,000 rows take, and how much memory they took."""
+@dataclass
+class WarmRequests:
+    """Seconds of warm requests by server and size, one a round, peaks in KiB, and the largest difference in answers."""
+
+    seconds: dict[tuple[str, str], list[float]]
+    peaks: dict[str, tuple[int, int]]
+    difference: float
+
+    def ratio(self, name: str, size: str, other: str = "Millrace") -> float:
+        """Return the median of the rounds' own ratios of two servers."""
+        pairs = zip(self.seconds[name, size], self.seconds[other, size], strict=True)
+        return statistics.median(one / than for one, than in pairs)
+
+
+def warm(work: Path, kind: str, rounds: int, names: Collection[str]) -> WarmRequests:
+    """Measure how long requests of one and of 10,000 rows take, and how much memory they took."""
     expected = json.loads((work / kind / "expected.json").read_text())
-    servers = {name: Server(name, work, kind) for name in SERVERS}
+    servers = {name: Server(name, work, kind) for name in names}
     differences = [check(name, server.first, expected) for name, server in servers.items()]
     for name, server in servers.items():
         server.ask(f"one {REQUESTS.get(name, 200)}")
@@ -142,14 +162,30 @@ def warm(work: Path, kind: str, rounds: int) -> None:
     after = {name: server.ask("peak")["peak_kib"] for name, server in servers.items()}
     for server in servers.values():
         server.close()
-    print(f"\n### {title(kind)}, warm ({rounds} rounds; answers differ by {max(differences):.0e})\n")
+    return WarmRequests(seconds, {name: (peaks[name], after[name]) for name in servers}, max(differences))
+
+
+def report(kind: str, rounds: int, found: WarmRequests) -> None:
+    """Print the table of warm requests."""
+    print(f"\n### {title(kind)}, warm ({rounds} rounds; answers differ by {found.difference:.0e})\n")
     print("| | one row | / Millrace | 10,000 rows | / Millrace | peak memory | after 10,000 rows |")
     print("|---|---|---|---|---|---|---|")
-    for name in SERVERS:
-        one, many = (statistics.median(seconds[name, size]) for size in ("one", "many"))
-        ratios = [ratio(seconds[name, size], seconds["Millrace", size]) for size in ("one", "many")]
-        memory = f"{peaks[name] / 1024:.0f} MiB | {after[name] / 1024:.0f} MiB"
+    for name, (peak, after) in found.peaks.items():
+        one, many = (statistics.median(found.seconds[name, size]) for size in ("one", "many"))
+        ratios = [write_ratio(found.ratio(name, size)) for size in ("one", "many")]
+        memory = f"{peak / 1024:.0f} MiB | {after / 1024:.0f} MiB"
         print(f"| {name} | {one * 1e6:,.0f} µs | {ratios[0]} | {many * 1e3:,.0f} ms | {ratios[1]} | {memory} |")
+
+
+def broken_limits(kind: str, found: WarmRequests) -> list[str]:
+    """Return what is a third worse than published, in words."""
+    of_session = found.ratio("Millrace", "one", "bare session.run")
+    broken = [f"one row takes {of_session:.2f}x a bare session"] if of_session > MOST_OF_SESSION else []
+    for size, least in LEAST_OF_HANDLER.items():
+        times = found.ratio("scikit-learn handler", size)
+        if times < least:
+            broken.append(f"the scikit-learn handler takes {times:.1f}x as long for {size} row(s), less than {least}")
+    return [f"{title(kind)}: {each}" for each in broken]
 
 
 def title(kind: str) -> str:
@@ -157,9 +193,8 @@ def title(kind: str) -> str:
     return kind.replace("_", " ").capitalize()
 
 
-def ratio(theirs: list[float], ours: list[float]) -> str:
-    """Return the median of the rounds' own ratios."""
-    value = statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
+def write_ratio(value: float) -> str:
+    """Return a ratio with as many digits as matter."""
     return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"  # noqa: PLR2004 - two digits are enough
 
 
@@ -178,7 +213,8 @@ def cold(work: Path, kind: str, rounds: int) -> None:
     print(f"\n### {title(kind)}, cold: a fresh process to its first prediction ({rounds} rounds)\n")
     print("| | | / Millrace |\n|---|---|---|")
     for name, taken in seconds.items():
-        print(f"| {name} | {statistics.median(taken):.2f} s | {ratio(taken, seconds['Millrace'])} |")
+        times = statistics.median(one / ours for one, ours in zip(taken, seconds["Millrace"], strict=True))
+        print(f"| {name} | {statistics.median(taken):.2f} s | {write_ratio(times)} |")
 
 
 def in_process(name: str, work: Path, kind: str) -> float:
@@ -286,21 +322,29 @@ def ready(work: Path, tools: tuple[str, ...] = ("sklearn", "mlflow", "bentoml"))
     (work / "ready").touch()
 
 
-def main() -> None:
-    """Make what is missing and measure."""
+def main() -> int:
+    """Make what is missing and measure; with ``--check``, return 1 when a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cold-rounds", type=int, default=7)
+    parser.add_argument("--check", action="store_true", help="a few servers, warm; fail when one got a third slower")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-benchmark-serving")
     options = parser.parse_args()
-    ready(options.work)
+    ready(options.work, *([("sklearn",)] if options.check else []))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    broken: list[str] = []
     for kind in ("logistic_regression", "hist_gradient_boosting"):
-        warm(options.work, kind, options.rounds)
+        found = warm(options.work, kind, options.rounds, CHECKED if options.check else SERVERS)
+        report(kind, options.rounds, found)
+        broken += broken_limits(kind, found) if options.check else []
+    if options.check:
+        print("\n".join(broken))
+        return 1 if broken else 0
     if options.cold_rounds:
         cold(options.work, "logistic_regression", options.cold_rounds)
         import_time(options.work, 2 * options.cold_rounds)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,11 +1,12 @@
 """Latencies of the local stack under load that does not wait for it, with a swap of the version inside the window.
 
     millrace local up
-    python benchmarks/serving/load_stack.py --rates 5 20
+    python benchmarks/serving/load_stack.py --rates 2 8
 
 Trains a model twice through the ``millrace`` command, and sends rows by API key over TLS, as :mod:`load` does. At a
 third of each window the other version is promoted. MiniStack's gateway, its check of the key and its worker are in the
-latencies, and what it does not have, such as several execution environments at once on other machines, is not.
+latencies, and what it does not have, such as several execution environments at once on other machines, is not. A key
+may ask ten times a second (``KeyRateLimit``); beyond it requests are refused with 429, and the table says failed.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def as_value(text: str) -> float | str | None:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", type=float, nargs="+", default=[5.0, 20.0])
+    parser.add_argument("--rates", type=float, nargs="+", default=[2.0, 8.0])
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
     model = f"load-{time.time_ns()}"

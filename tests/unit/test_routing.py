@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from millrace.routing import PlannedArm, RoutingPlan
+from millrace.routing import KEY_GROUPS, PlannedArm, RoutingPlan, group_key, mark_key
 
 KEYS = [f"customer-{number}" for number in range(100_000)]
 
@@ -75,3 +75,24 @@ def test_anything_else_is_no_plan(text):
 @pytest.mark.parametrize("key", ["", "é", "\ud800", "x" * 10_000])
 def test_any_text_is_a_key(key):
     assert plan(1.0).assign(key) is not None
+
+
+def test_marks_are_a_sixteenth_of_all_keys_of_either_arm_and_groups_divide_them_evenly():
+    routing = plan(0.3)
+    places = [routing.locate(key) for key in KEYS]
+    for arm in (True, False):
+        own = [place for place in places if (routing.arm_at(place) is not None) == arm]
+        assert abs(sum(map(bool, map(mark_key, own))) / len(own) - 1 / 16) < 0.01
+    groups = [group_key(place) for place in places]
+    assert {min(groups), max(groups)} == {1, KEY_GROUPS}
+    numbers = [int.from_bytes(place, "big") for place in places]
+    assert sorted(places) == [place for _, place in sorted(zip(numbers, places, strict=True))]
+    assert [mark_key(place) for place in places] == [
+        f"{number % 2**40:010x}" if number % 2**32 < 2**28 else "" for number in numbers
+    ]
+
+
+@pytest.mark.parametrize("place", [b"\0" * 8, b"\xff" * 8])
+def test_all_requests_and_none_are_exact_at_both_ends(place):
+    assert plan(1.0).arm_at(place) is not None
+    assert plan(0.0).arm_at(place) is None

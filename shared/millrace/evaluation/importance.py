@@ -21,6 +21,8 @@ from millrace.serving.model import OnnxModel
 MAX_SHUFFLED_ROWS = 1_000
 REPEATS = 5
 RESAMPLES = 200
+#: Columns are shuffled again until so many seconds have passed since the first shuffle; a wide table has fewer repeats.
+REPEATED_SECONDS = 5.0
 
 
 def permutation_importance(
@@ -33,7 +35,7 @@ def permutation_importance(
     seconds: float,
     clock: Callable[[], float],
 ) -> ImportanceResult:
-    """Shuffle every column in turn, and again while there is time; columns that it did not suffice for are named.
+    """Shuffle every column in turn, and again for a few seconds; columns that ``seconds`` was too short for are named.
 
     Where ``metric`` is not defined on the rows, the task's first metric that always is takes its place.
     """
@@ -49,9 +51,9 @@ def permutation_importance(
         present = metric.statistic(rows.target, predictions)(weights)
     names = [column.name for column in model.schema.features]
     losses: dict[str, list[FloatArray]] = {name: [] for name in names}
-    deadline = clock() + seconds
-    for name in names * REPEATS:
-        if clock() >= deadline:
+    begun = clock()
+    for number, name in enumerate(names * REPEATS):
+        if clock() - begun >= (seconds if number < len(names) else min(seconds, REPEATED_SECONDS)):
             break
         shuffled = _shuffle(rows.features, model.schema, name, generator)
         after = metric.statistic(rows.target, model.run(shuffled))(weights)

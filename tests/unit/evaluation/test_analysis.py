@@ -101,6 +101,13 @@ def test_importance_names_what_the_time_did_not_suffice_for():
     assert report["importance"]["not_measured"]
 
 
+@pytest.mark.parametrize(("step", "repeats"), [(0.001, {5}), (2.0, {1})])
+def test_columns_are_shuffled_once_in_any_case_and_again_for_a_few_seconds(step, repeats):
+    report = evaluated(make_dataset("binary"), TickingClock(step=step), **ONE)
+    assert {column["repeats"] for column in report["importance"]["columns"]} == repeats
+    assert report["importance"]["not_measured"] == []
+
+
 def with_holdout(dataset: Dataset, rows: np.ndarray) -> Dataset:
     return Dataset(dataset.schema, {**dataset.splits, "test": dataset.splits["test"].take(rows)})
 
