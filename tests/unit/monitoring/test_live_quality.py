@@ -86,8 +86,8 @@ def make_classifier(classes=2):
 class Stream:
     """A version's windows of outcomes, one after another."""
 
-    def __init__(self, monitored, spec=SPEC):
-        self.monitored, self.spec = monitored, spec
+    def __init__(self, monitored, spec=SPEC, kept=200):
+        self.monitored, self.spec, self.kept = monitored, spec, kept
         self.windows, self.counts, self.findings = [], [], []
         self.incidents, self.transitions = IncidentHistory(), []
 
@@ -95,7 +95,7 @@ class Stream:
         """Evaluate a window that begins so many hours after Monday; return the findings by key."""
         begin, target = MONDAY + hour * HOUR, self.monitored.reference.target
         window = MeasuredWindow.measure(outcomes, self.monitored.profile, target, (begin, begin + hours * HOUR))
-        recent = RecentOutcomes(window, self.windows[-200:], self.counts[-200:])
+        recent = RecentOutcomes(window, self.windows[-self.kept :], self.counts[-self.kept :])
         found = evaluate_outcomes(outcomes, outcomes.rows, self.monitored, self.spec, INPUTS_HOLD, recent=recent)
         self.windows.append(window)
         self.counts.append(outcomes.coarsen())
@@ -268,6 +268,17 @@ def test_a_loss_that_lasts_does_not_pass_for_days_that_differ(before):
     stream = serve_days([*before, *[2.0] * 16])
     assert all(breaches(found) for found in stream.findings[-15 * 4 :])
     assert stream.transitions.count("opened") - stream.transitions.count("resolved") == 1
+
+
+@pytest.mark.parametrize(("days", "loud_every", "status"), [(12, 41, "ok"), (12, 1_000, "breach"), (7, 41, "breach")])
+def test_a_bad_hour_is_no_loss_where_worse_hours_are_rare_but_usual(days, loud_every, status):
+    """One hour in forty-one is worse: beyond the 90th percentile of the steps, and within the 99th of twelve days."""
+    stream = Stream(REGRESSION, kept=400)
+    for hour in range(days * DAY + 9):
+        found = stream.add_demand(hour, spread=1.0 if hour % loud_every or not hour else 2.0)
+    assert found["live_quality:mae"].status == "ok"
+    found = stream.add_demand(days * DAY + 9, spread=1.5)
+    assert found["live_quality:mae"].status == status
 
 
 def test_calibration_of_hours_is_judged_by_the_day():

@@ -66,6 +66,19 @@ class TestChoice:
         )
         assert choice.weights == {"00-trial": 1.0}
 
+    def test_an_average_whose_weights_do_not_hold_on_other_rows_is_refused(self):
+        # Each of two trials knows one half. With weights of all rows their average is better than the best trial; with
+        # those of the other half it is far worse.
+        rng = np.random.default_rng(0)
+        target, half = rng.normal(size=400), np.arange(400) % 2
+        errors = [rng.choice([-1.0, 1.0], 400), 1.6 * half, 1.6 * (1 - half)]
+        predictions = {f"{number:02d}-trial": target + error for number, error in enumerate(errors)}
+        choice = choose_ensemble(
+            HeldOutPredictions("regression", target, half, predictions), get_metric("regression", None)
+        )
+        assert choice.weights == {"00-trial": 1.0}
+        assert choice.report.reason.endswith("and the average is worse by more than chance")
+
     def test_few_rows_choose_no_weights(self):
         choice = choose_ensemble(
             held_out("regression", noise=[0.5, 0.5], rows=LEAST_ROWS - 1), get_metric("regression", None)
