@@ -173,7 +173,9 @@ def next_command(snapshot: Snapshot, file: Path, target: str | None) -> str:
             f"or: millrace reject {model} {run} --reason 'reviewed the card'"
         )
     if snapshot.status == "succeeded" and snapshot.run and snapshot.run.get("version"):
-        return shlex.join(["millrace", "predict", snapshot.model, str(file)])
+        # A request is refused for one bad row, and training left such rows out; a batch job names them.
+        command = "score" if (snapshot.training_data or {}).get("quarantined_rows") else "predict"
+        return shlex.join(["millrace", command, snapshot.model, str(file)])
     if snapshot.status == "skipped":
         return f"{train_command(snapshot.model, file, target)} --force"
     if snapshot.status == "rejected":

@@ -86,6 +86,14 @@ def test_a_run_with_nothing_new_to_learn_names_the_command_that_trains_anyway():
     )
 
 
+@pytest.mark.parametrize(("quarantined", "command"), [(0, "predict"), (3, "score")])
+def test_after_a_run_the_file_is_predicted_and_one_with_bad_rows_by_a_batch_job(quarantined, command):
+    run = {"status": "succeeded", "stage": "finished", "run_id": "r2", "version": 2}
+    snapshot = Snapshot("churn", "started", "r2", run=run, training_data={"quarantined_rows": quarantined})
+
+    assert train_command.next_command(snapshot, Path("churn.csv"), "left") == f"millrace {command} churn churn.csv"
+
+
 def test_a_folder_goes_up_file_by_file_and_then_the_manifest_that_names_them(tmp_path):
     folder = tmp_path / "may"
     (folder / "b").mkdir(parents=True)
