@@ -1,4 +1,6 @@
-"""Compare batch scoring with MLflow's pyfunc and scikit-learn on whole frames: one core, side by side, interleaved.
+"""Compare batch scoring with MLflow's pyfunc, scikit-learn on whole frames, and a bare loop of ONNX Runtime.
+
+One core, side by side, interleaved.
 
     python benchmarks/batch/compare.py                          # a million rows, seven rounds
     python benchmarks/batch/compare.py --rounds 3 --rows 100000
@@ -41,6 +43,8 @@ interpreter = partial(make_interpreter, SERVING)
 TOOLS = {
     "Millrace, CSV": ("millrace", "run_millrace.py", "csv"),
     "Millrace, Parquet": ("millrace", "run_millrace.py", "parquet"),
+    "Bare loop, CSV": ("millrace", "run_bare.py", "csv"),
+    "Bare loop, Parquet": ("millrace", "run_bare.py", "parquet"),
     "MLflow pyfunc": ("mlflow", "run_frame.py", "mlflow"),
     "scikit-learn": ("mlflow", "run_frame.py", "sklearn"),
 }
@@ -58,6 +62,7 @@ def environment(work: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
@@ -131,8 +136,9 @@ def compare(work: Path, rows: int, rounds: int) -> None:
             share = f"{median['session'] / median['cpu']:.0%}" if "session" in median else ""
             cells = (f"{median['wall']:.2f} s", f"{median['cpu']:.2f} s", share, f"{median['peak_mb']:.0f} MB")
             print(f"| {name} | {' | '.join(cells)} | {median['peak_mb'] - median['idle_mb']:.0f} MB |")
-        for other in ("MLflow pyfunc", "scikit-learn"):
-            for own in ("Millrace, CSV", "Millrace, Parquet"):
+        for source in ("CSV", "Parquet"):
+            own = f"Millrace, {source}"
+            for other in ("MLflow pyfunc", "scikit-learn", f"Bare loop, {source}"):
                 pairs = list(zip(found[other], found[own], strict=True))
                 wall, cpu = (statistics.median(one[key] / two[key] for one, two in pairs) for key in ("wall", "cpu"))
                 print(f"{other} / {own}: {wall:.2f}x wall, {cpu:.2f}x processor")

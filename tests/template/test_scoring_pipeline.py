@@ -122,3 +122,11 @@ class TestPlaces:
         assert not may_use_object("PlanScoringFunction", "s3:PutObject", "DataBucket", result)
         assert not may_use_object("FinishScoringFunction", "s3:GetObject", "DataBucket", "score/m/a.csv")
         assert not may_use_object("RequestScoringFunction", "s3:GetObject", "DataBucket", "score/m/a.csv")
+
+
+def test_a_part_runs_with_the_settings_that_its_benchmark_measures():
+    variables = functions()["ScorePartFunction"]["Environment"]["Variables"]
+    settings = ("OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "ARROW_DEFAULT_MEMORY_POOL")
+    measured = (ROOT / "benchmarks" / "batch" / "compare.py").read_text(encoding="utf-8")
+    for name in settings:
+        assert f'"{name}": "{variables[name]}"' in measured

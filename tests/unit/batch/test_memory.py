@@ -83,7 +83,12 @@ def test_parts_take_little_memory_whatever_they_unpack_to(tmp_path):
     (tmp_path / "rows-d.parquet").write_bytes(parquet_by_dictionary())
     command, environment = (
         [sys.executable, "-c", SCORE, str(tmp_path)],
-        {**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONPATH": ":".join(sys.path)},
+        {
+            **os.environ,
+            "MALLOC_ARENA_MAX": "1",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+            "PYTHONPATH": ":".join(sys.path),
+        },
     )
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert found.returncode == 0, found.stderr
