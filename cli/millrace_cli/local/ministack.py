@@ -1,5 +1,6 @@
 """MiniStack server: start, readiness, administrator."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -33,7 +34,7 @@ _READY_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 _LOG_LINES_SHOWN = 15
 
-#: Started servers, which outlive this command; the references prevent Python's ResourceWarning.
+#: Started servers, which outlive this command.
 _servers: list[subprocess.Popen[bytes]] = []
 
 
@@ -168,6 +169,14 @@ def start_ministack(
 def forget_ended_servers() -> None:
     """Reap the servers that this process started and that have exited."""
     _servers[:] = [server for server in _servers if server.poll() is None]
+
+
+@atexit.register
+def _leave_servers() -> None:
+    """Let this process end without its servers; Python would warn that nobody waits for them."""
+    forget_ended_servers()
+    for server in _servers:
+        server.returncode = 0
 
 
 def is_ready(state: LocalState) -> bool:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -371,3 +372,19 @@ def test_runs_that_were_active_when_the_stack_stopped_are_ended(monkeypatch):
     trigger = parse_event(json.loads(call["Payload"]), datetime.now(UTC))
     assert (call["FunctionName"], trigger.model, trigger.run_id) == ("request-training", "a", "r1")
     assert "the local stack was stopped" in trigger.reason
+
+
+def test_a_process_ends_quietly_while_its_server_runs():
+    code = (
+        "import subprocess, sys; from millrace_cli.local import ministack; "
+        "server = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
+        "ministack._servers.append(server); print(server.pid)"
+    )
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=30)
+    try:
+        assert ended.stderr == ""
+        assert is_running(int(ended.stdout), start_time(int(ended.stdout)))
+    finally:
+        os.kill(int(ended.stdout), signal.SIGKILL)
