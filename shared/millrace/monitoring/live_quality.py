@@ -177,15 +177,19 @@ class QualityComparison:
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return "as on that day of the week before, while the week is as on the holdout"
-        known = [self._pool(name, own) for windows in recent.days_before() if (own := self._with(name, windows))]
-        if len(known) < _FEWEST_DAYS:
+        spread = self._spread_of_recent_days(name)
+        if spread is None:
             return ""
-        spread = self._spread(name, [*pairwise(known)], _MOST)
         if not self._widen(name, loss, spread).is_breach(self.rate):
             return "as days differ from one another, while the week is as on the holdout"
         if not self._widen(name, loss, self._spread_of_days(name, spread)).is_breach(self.rate):
             return "as days of the holdout differ from one another, while the week is as on the holdout"
         return ""
+
+    def _spread_of_recent_days(self, name: str) -> float | None:
+        """Return how far days of traffic vary; None while too few are known."""
+        known = [self._pool(name, own) for windows in self.recent.days_before() if (own := self._with(name, windows))]
+        return self._spread(name, [*pairwise(known)], _MOST) if len(known) >= _FEWEST_DAYS else None
 
     def _spread_of_days(self, name: str, recent: float) -> float:
         """Return how far days may differ: by most of them, with room for rare ones if the holdout has had such."""
@@ -193,8 +197,12 @@ class QualityComparison:
         return min(_ROOM_FOR_DAYS * recent, of_days / whole if is_relative(name) and whole > 0 else of_days)
 
     def _is_lasting(self, name: str) -> bool:
+        """Return whether the week has a loss that is more than seven days that differ as they do have by chance."""
         loss = self._worst(name, self._pool(name, self.recent.last(_WEEK)), self.rate)
-        return loss.is_breach(self.rate) and self._at_time(name, loss).is_large
+        if not loss.is_breach(self.rate) or not self._at_time(name, loss).is_large:
+            return False
+        spread = self._spread_of_recent_days(name)
+        return spread is None or self._widen(name, loss, spread / math.sqrt(_LIKE_DAYS)).is_breach(self.rate)
 
     def _at_time(self, name: str, loss: _Loss) -> _Loss:
         """Compare with what the holdout's rows of this time of the year were worse than all of them."""
@@ -211,13 +219,26 @@ class QualityComparison:
         before = PointEstimate(value, known.error, known.rows)
         return self._compare(name, loss.period, before, _AT_TIME) if worse else loss
 
+    def _lose_all_day(self, name: str, loss: _Loss) -> float:
+        """Return the drop of a day whose hours all lose as much: of hours with small errors it is a small one."""
+        whole, before, now = self.holdout[name].value, loss.before.value, loss.period.now.value
+        if not is_relative(name) or whole <= 0.0:
+            return loss.drop
+        if name == catalogue.RMSE.name:
+            return math.sqrt(1.0 + max(0.0, now**2 - before**2) / whole**2) - 1.0
+        return (now - before) / whole
+
     def _explain_hours(self, name: str, loss: _Loss, rate: float) -> str:
         if not loss.is_breach(rate):
             return ""
+        if self._lose_all_day(name, loss) < loss.threshold:
+            return "too little for a loss of the day, if all its hours lost as much"
         if not self._at_time(name, loss).is_large:
             return f"as {_AT_TIME}"
-        if not self.recent.covers_day:
-            return ""
+        return self._explain_by_hours(name, loss) if self.recent.covers_day else ""
+
+    def _explain_by_hours(self, name: str, loss: _Loss) -> str:
+        """Return the hours that explain the loss of some whose day is in order."""
         for every, phrase in ((1, "of earlier days"), (_LIKE_DAYS, "of the week before")):
             like = self._with(name, self.recent.like(every))
             if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:

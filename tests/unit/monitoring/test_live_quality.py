@@ -196,17 +196,24 @@ def test_the_holdouts_like_rows_have_the_errors_of_such_values(size):
     assert measured["mae"].expected == pytest.approx(measured["mae"].value, rel=0.3)
 
 
-def test_hours_with_larger_errors_are_no_loss_and_a_loss_in_quiet_hours_is():
+@pytest.mark.parametrize(
+    ("spread", "of_rmse", "of_mae"), [(3.0, "ok", "ok"), (10.0, "ok", "breach"), (20.0, "breach", "breach")]
+)
+def test_hours_with_larger_errors_are_no_loss_and_one_in_quiet_hours_is_if_it_weighs(spread, of_rmse, of_mae):
+    """Root mean squared errors of hours add up to a day's as squares, mean absolute errors as they are."""
     stream = Stream(REGRESSION)
     for hour in range(2 * DAY):
         assert breaches(stream.add_demand(hour)) == set(), hour
     holdout = measure_metrics(REGRESSION.profile.outcomes)["rmse"].value
     metrics = [window.metrics["rmse"].value for window in stream.windows]
     assert max(metrics) > 1.5 * holdout
-    at_night = stream.add_demand(2 * DAY, spread=3.0)
+    at_night = stream.add_demand(2 * DAY, spread=spread)
     assert stream.windows[-1].metrics["rmse"].value < holdout
-    assert "live_quality:rmse" in breaches(at_night)
-    assert "on the holdout's rows with such predictions" in at_night["live_quality:rmse"].message
+    for name, status in (("rmse", of_rmse), ("mae", of_mae)):
+        found = at_night[f"live_quality:{name}"]
+        assert found.status == status
+        assert "on the holdout's rows with such predictions" in found.message
+        assert found.message.endswith("if all its hours lost as much") == (status == "ok")
 
 
 def test_a_loss_that_lasts_is_one_incident_at_every_hour_and_quiet_a_day_after():
@@ -261,6 +268,17 @@ VARYING = [1.0, 1.15, 0.95, 0.85, 1.0, 1.2, 1.1, 0.85, 0.9, 1.1, 1.0, 0.85, 1.05
 def test_a_bad_day_is_no_loss_where_days_differ_so_much(before, status):
     last = serve_days([*before, 1.35]).findings[-1]
     assert last["live_quality:mae"].status == status
+
+
+#: A week of such errors has a loss of more than a fifth.
+BAD_WEEK = [1.0, 1.5, 0.9, 1.5, 0.8, 1.5, 1.4]
+
+
+@pytest.mark.parametrize(("before", "status"), [([0.8, 1.25, 0.75, 1.3, 0.85, 1.2, 0.8], "ok"), ([1.0] * 7, "breach")])
+def test_a_bad_week_is_no_loss_where_seven_days_differ_so_much(before, status):
+    stream = serve_days([*before * 3, *BAD_WEEK])
+    assert math.sqrt(np.mean(np.square(BAD_WEEK))) > 1.2
+    assert stream.findings[-1]["live_quality:rmse"].status == status
 
 
 @pytest.mark.parametrize("before", [[1.0] * 15, VARYING])
