@@ -56,6 +56,10 @@ EXPECTED_SQUARE = 0.5
 ONE_SAMPLE = 0.4
 FEW_ROWS = 120
 MOST_EXPECTED_SQUARE = 1.5
+#: Of few rows beside several samples of as many, it goes by the tail of all their squares, from nothing to the whole:
+#: by its exponent, from where they have a variance to where they have no mean, or by the largest hundredth's share.
+TAIL_EXPONENTS = (0.5, 1.0)
+TAIL_SHARES = (0.15, 0.3)
 #: The same of a ratio, relative to the largest of all rows.
 EXPECTED_RATIO = 3.0
 #: Samples that show how the estimate varies; the same ones each time, so that the same rows have the same interval.
@@ -149,14 +153,32 @@ def squares_interval_beside(squares: FloatArray, elsewhere: FloatArray, confiden
 
     They show how large the largest of so many squares is, the more surely the more such samples they make. The upper
     end counts one more row as large as a multiple of it, or as the largest that there is. The multiples are measured:
-    ``docs/benchmarks.md``, and decision 0117.
+    ``docs/benchmarks.md``, and decisions 0117 and 0124.
     """
     rows = max(1, len(squares))
     samples = max(1, len(elsewhere) // rows)
-    factor = EXPECTED_SQUARE + ONE_SAMPLE / samples
-    factor = max(factor, min(MOST_EXPECTED_SQUARE, FEW_ROWS / rows))
+    if rows < FEW_ROWS and samples > 1:
+        factor = FEW_ROWS / rows * _weigh_tail(np.concatenate([squares, elsewhere]))
+    else:
+        factor = max(EXPECTED_SQUARE + ONE_SAMPLE / samples, min(MOST_EXPECTED_SQUARE, FEW_ROWS / rows))
     expected = float(np.sort(elsewhere)[-samples:].mean())
     return _mean_interval(squares, confidence, max(float(squares.max(initial=0.0)), factor * expected))
+
+
+def _weigh_tail(values: FloatArray) -> float:
+    """Return how heavy the tail of values of at least zero is, from 0 to 1.
+
+    By the mean logarithm of the largest tenth over the next one (Hill 1975, *Annals of Statistics* 3: 1163-1174), which
+    shows a heavy tail though the largest values are missing, or by the share of the largest hundredth, which shows rare
+    ones beside a light tail.
+    """
+    ordered = np.sort(values)[::-1]
+    tenth, hundredth = max(1, len(ordered) // 10), max(1, len(ordered) // 100)
+    if ordered[tenth] <= 0.0:
+        return 1.0
+    exponent = float(np.log(ordered[:tenth] / ordered[tenth]).mean())
+    share = float(ordered[:hundredth].sum() / ordered.sum())
+    return max(float(np.interp(exponent, TAIL_EXPONENTS, (0, 1))), float(np.interp(share, TAIL_SHARES, (0, 1))))
 
 
 def _mean_interval(values: FloatArray, confidence: float, largest: float) -> Interval:

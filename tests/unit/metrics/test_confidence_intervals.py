@@ -180,7 +180,8 @@ def test_an_r2_of_fewer_than_a_hundred_rows_has_no_interval_and_the_same_rows_ha
 
 
 @pytest.mark.parametrize(
-    ("rows", "samples", "factor"), [(60, 4, 1.5), (100, 4, 1.2), (200, 4, 0.6), (200, 1, 0.9), (1_000, 1, 0.9)]
+    ("rows", "samples", "factor"),
+    [(30, 4, 4.0), (60, 4, 2.0), (60, 1, 1.5), (100, 4, 1.2), (200, 4, 0.6), (200, 1, 0.9), (1_000, 1, 0.9)],
 )
 def test_an_unseen_error_is_a_multiple_of_the_largest_that_other_rows_let_one_expect(rows, samples, factor):
     generator = np.random.default_rng(rows)
@@ -193,3 +194,33 @@ def test_an_unseen_error_is_a_multiple_of_the_largest_that_other_rows_let_one_ex
     alone = mean_interval(squares, factor * expected / squares.max(), 0.95)
     assert found.high == pytest.approx(alone.high)
     assert found.low == squares_interval_beside(squares, elsewhere / 100, 0.95).low
+
+
+@pytest.mark.parametrize(
+    ("draw", "factor"),
+    [
+        (lambda generator, size: generator.normal(size=size), 0.0),
+        (lambda generator, size: np.exp(9.0 * generator.random(size)), 1.6),
+        (lambda generator, size: np.exp(1.5 * generator.normal(size=size)), 2.0),
+        (lambda generator, size: generator.normal(size=size) * np.where(generator.random(size) < 0.02, 10, 1), 2.0),
+    ],
+    ids=["normal", "log-uniform", "lognormal", "rare and large"],
+)
+def test_an_unseen_error_of_few_rows_goes_by_the_tail_of_all(draw, factor):
+    """One factor for all tails would make the intervals of light ones a half wider."""
+    generator, found = np.random.default_rng(1), []
+    for _ in range(100):
+        squares = draw(generator, 300) ** 2
+        rows, elsewhere = squares[:60], squares[60:]
+        unseen = max(1.0, factor * np.sort(elsewhere)[-4:].mean() / rows.max())
+        found.append((squares_interval_beside(rows, elsewhere, 0.95).high, mean_interval(rows, unseen, 0.95).high))
+    high, wanted = np.median(found, axis=0)
+    assert high == pytest.approx(wanted, rel=0.05)
+
+
+def test_an_unseen_error_of_rows_that_are_mostly_right_is_that_of_a_heavy_tail():
+    squares, elsewhere = (
+        np.append(np.zeros(size), np.arange(1.0, largest + 1)) for size, largest in ((55, 5), (230, 10))
+    )
+    found = squares_interval_beside(squares, elsewhere, 0.95)
+    assert found.high == pytest.approx(mean_interval(squares, 2.0 * 8.5 / 5.0, 0.95).high)
