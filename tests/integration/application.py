@@ -23,12 +23,10 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
-from tests.limits import within
+from tests.integration.executions import ACCOUNT, REGION, wait_for_machine
 from tests.template.table_access import is_granted, may_use_object
 
 PROJECT = Path(__file__).resolve().parents[2]
-ACCOUNT = "123456789012"
-REGION = "eu-west-1"
 DATA_BUCKET = "millrace-data"
 MODELS_BUCKET = "millrace-models"
 PIPELINE_NAME = "millrace-training"
@@ -220,12 +218,7 @@ class Application:
 
     def wait_until_quiet(self, seconds: float = 120.0) -> dict[str, str]:
         """Wait until no execution is running; returns the status of each by name."""
-        states = boto3.client("stepfunctions")
-        for _ in within(seconds, pause=0.05):
-            executions = states.list_executions(stateMachineArn=PIPELINE_ARN)["executions"]
-            if all(execution["status"] != "RUNNING" for execution in executions):
-                break
-        return {execution["name"]: execution["status"] for execution in executions}
+        return wait_for_machine(PIPELINE_ARN, seconds)
 
     def execution(self, run_id: str) -> dict[str, Any]:
         """Describe a run's execution."""

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import random
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +21,7 @@ from moto import mock_aws
 from tests.batch_jobs import churn_reference
 from tests.integration.application import DATA_BUCKET, SCORING_ARN, Application, WorkerDiedError, deploy
 from tests.integration.conftest import MOTO_CONFIG
+from tests.integration.executions import wait_for_machine
 from tests.integration.test_captures import MODEL, promote
 from tests.integration.test_training_pipeline import dying
 from tests.serving_models import CHURN_RECORD
@@ -84,13 +84,8 @@ class Scoring:
 
     def wait(self, job_id: str, seconds: float = 60.0) -> dict[str, Any]:
         """Wait until every execution has ended; returns the job."""
-        states, deadline = boto3.client("stepfunctions"), time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = states.list_executions(stateMachineArn=SCORING_ARN)["executions"]
-            if all(execution["status"] != "RUNNING" for execution in found):
-                return self.job(job_id)
-            time.sleep(0.05)
-        raise AssertionError("executions are still running")
+        wait_for_machine(SCORING_ARN, seconds)
+        return self.job(job_id)
 
     def executions(self) -> list[str]:
         found = boto3.client("stepfunctions").list_executions(stateMachineArn=SCORING_ARN)["executions"]

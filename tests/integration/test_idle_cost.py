@@ -16,7 +16,7 @@ from millrace.settings import CostSettings
 from millrace.spec import ModelSpec
 
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, MONITORING_ARN, Application
-from tests.limits import within
+from tests.integration.executions import wait_for_execution
 from tests.registry_builders import make_entry, make_version, point_alias
 from tests.unit.monitoring.served import MODEL, START, Served
 
@@ -100,11 +100,7 @@ class Month:
             boto3.client("stepfunctions"),
             MONITORING_ARN.replace(":stateMachine:", ":execution:") + f":{name}",
         )
-        for _ in within(60, pause=0.01):
-            status = states.describe_execution(executionArn=arn)["status"]
-            if status != "RUNNING":
-                break
-        assert status == "SUCCEEDED"
+        assert wait_for_execution(arn)["status"] == "SUCCEEDED"
         pages = states.get_paginator("get_execution_history").paginate(executionArn=arn)
         events = [event["type"] for page in pages for event in page["events"]]
         self.calls["transition"] += sum(event.endswith("StateEntered") for event in events)

@@ -22,8 +22,8 @@ from tests.integration.application import (
     TOPIC_ARN,
     Application,
 )
+from tests.integration.executions import wait_for_execution, wait_for_machine
 from tests.integration.test_training_pipeline import as_csv, features_of, make_rows
-from tests.limits import within
 from tests.registered_versions import RegisteredVersions, acting
 
 MODEL = "churn"
@@ -33,24 +33,16 @@ def monitor(application: Application, name: str, given: dict | None = None) -> d
     """Run the state machine; returns its execution."""
     states = boto3.client("stepfunctions")
     arn = states.start_execution(stateMachineArn=MONITORING_ARN, name=name, input=json.dumps(given or {}))
-    for _ in within(120):
-        found = states.describe_execution(executionArn=arn["executionArn"])
-        if found["status"] != "RUNNING":
-            break
-    return dict(found)
+    return wait_for_execution(arn["executionArn"])
 
 
 def check(application: Application, minute: int = 7) -> list[str]:
     """Let the schedule fire; return the statuses of the executions that follow."""
-    states = boto3.client("stepfunctions")
-    known = {one["name"] for one in states.list_executions(stateMachineArn=MONITORING_ARN)["executions"]}
+    known = wait_for_machine(MONITORING_ARN)
     found = application.call("find_due_models", {"scheduled_at": f"2026-05-03T10:{minute:02d}:00Z"})
-    while True:
-        executions = states.list_executions(stateMachineArn=MONITORING_ARN)["executions"]
-        statuses = [one["status"] for one in executions if one["name"] not in known]
-        if "RUNNING" not in statuses:
-            assert len(statuses) == found["executions"]
-            return statuses
+    statuses = [status for name, status in wait_for_machine(MONITORING_ARN).items() if name not in known]
+    assert len(statuses) == found["executions"]
+    return statuses
 
 
 def monitored(application: Application) -> list[str]:

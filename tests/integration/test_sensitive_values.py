@@ -35,7 +35,7 @@ from tests.integration.application import (
     Application,
     lambda_context,
 )
-from tests.limits import within
+from tests.integration.executions import wait_for_execution
 
 MODEL = "canary"
 FAITHS = ["zoroastrian", "mandaean", "yazidi"]
@@ -297,9 +297,7 @@ def test_no_value_of_a_sensitive_column_is_in_what_people_read(target, applicati
     states = boto3.client("stepfunctions")
     asked = json.dumps({"model": MODEL})
     started = states.start_execution(stateMachineArn=MONITORING_ARN, name="once", input=asked)
-    for _ in within(120):
-        if states.describe_execution(executionArn=started["executionArn"])["status"] != "RUNNING":
-            break
+    wait_for_execution(started["executionArn"])
     described = descriptions(application)
     stored = documents(application)
     for name in ("card.html", "card.md", "card.json", "report.html", "validation.json", "evaluation.json"):

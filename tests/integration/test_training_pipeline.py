@@ -28,7 +28,7 @@ from tests.integration.application import (
     Handler,
     WorkerDiedError,
 )
-from tests.limits import within
+from tests.integration.executions import wait_for_execution
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -224,14 +224,6 @@ def test_a_second_upload_is_compared_with_the_champion_on_the_same_holdout(appli
     assert body["run"]["version"] == 2
 
 
-def wait_for(execution_arn: str) -> None:
-    for _ in within(120, pause=0.05):
-        status = boto3.client("stepfunctions").describe_execution(executionArn=execution_arn)["status"]
-        if status != "RUNNING":
-            break
-    assert status == "SUCCEEDED"
-
-
 def test_the_schedule_retrains_what_has_data(application: Application) -> None:
     application.upload("churn", "churn.csv", as_csv(make_rows()))
     application.wait_until_quiet()
@@ -241,7 +233,7 @@ def test_the_schedule_retrains_what_has_data(application: Application) -> None:
         execution = boto3.client("stepfunctions").start_execution(
             stateMachineArn=RETRAINING_ARN, name=f"delivery-{number}", input=json.dumps(slot)
         )
-        wait_for(execution["executionArn"])
+        assert wait_for_execution(execution["executionArn"])["status"] == "SUCCEEDED"
 
     executions = application.wait_until_quiet()
     assert list(executions.values()) == ["SUCCEEDED", "SUCCEEDED"]
