@@ -123,7 +123,8 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
         predicted = predict_classes(schema, winner.predictions, threshold.value if threshold else None)
         confusion = confusion_matrix(schema, target, predicted)
         curves = classification_curves(schema, target, winner.predictions, spec.gate.confidence)
-    latency = measure_latency(winner.model, winner.splits.holdout.features, winner.clock)
+    limits = {"row": spec.gate.max_row_milliseconds, "batch": spec.gate.max_batch_milliseconds}
+    latency = measure_latency(winner.model, winner.splits.holdout.features, winner.clock, limits)
     importance = permutation_importance(
         winner.model,
         winner.splits.holdout,

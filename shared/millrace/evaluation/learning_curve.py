@@ -13,7 +13,7 @@ from millrace.metrics.catalogue import Metric, compute_metrics, nearly_perfect
 from millrace.quantities import format_number
 from millrace.schema import TableSchema
 from millrace.training.export import predict_estimator
-from millrace.training.fitting import MAX_THREADS, fit_pipeline, sample_positions
+from millrace.training.fitting import MAX_THREADS, fit_outside, sample_positions
 
 #: Share of the gain over the baseline that may be lost between training and holdout before it is overfitting.
 OVERFIT_SHARE = 0.25
@@ -28,7 +28,7 @@ MIN_SHARE_ROWS = 50
 #: Rows of the training split on which a refit is measured.
 MAX_MEASURED_ROWS = 5_000
 
-#: From a trial, a schema, training rows and a list of splits to the model's metrics on each.
+#: From a trial, a schema, training rows and a list of splits, the last for validation, to the metrics on each.
 Refit = Callable[[Trial, TableSchema, PreparedSplit, list[PreparedSplit]], list[Mapping[str, float]]]
 
 
@@ -75,16 +75,17 @@ def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mappi
 def refit(
     trial: Trial, schema: TableSchema, train: PreparedSplit, splits: list[PreparedSplit]
 ) -> list[Mapping[str, float]]:
-    """Fit a trial's pipeline on ``train`` and measure it on each of ``splits``.
+    """Fit a trial's pipeline on ``train`` and measure it on each of ``splits``; the last are the validation rows.
 
-    The estimator itself is measured, without export: the trial proved parity.
+    These stop boosting, which has as many iterations as pay on so few rows. The estimator itself is measured, without
+    export: the trial proved parity.
     """
+    *inside, validation = splits
     with threadpool_limits(MAX_THREADS):
-        pipeline, _ = fit_pipeline(trial, schema, train)
-        return [
-            compute_metrics(schema.task, split.target, predict_estimator(pipeline, split.features, schema.task))
-            for split in splits
-        ]
+        pipeline, outside = fit_outside(trial, schema, train, validation)
+        predictions = [predict_estimator(pipeline, split.features, schema.task) for split in inside]
+    measured = zip(splits, (*predictions, outside), strict=True)
+    return [compute_metrics(schema.task, split.target, predicted) for split, predicted in measured]
 
 
 def learning_curve(

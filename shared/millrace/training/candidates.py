@@ -33,7 +33,7 @@ from sklearn.pipeline import Pipeline
 from millrace.features import FeatureMatrix, float32_centre
 from millrace.schema import Task
 from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
-from millrace.training.repeated_fits import fit_repeatedly
+from millrace.training.repeated_fits import fit_repeatedly, plain_batches
 from millrace.training.search_space import select_search_spaces
 from millrace.training.unseen import average_unseen
 
@@ -149,10 +149,12 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
             self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
             target = (target - self.centre) / self.scale
         if stop is None and self.repeats == 1:
-            super().fit(rows, target)
+            with plain_batches():
+                super().fit(rows, target)
         elif stop is None:
             encoded = self[0].fit_transform(rows, target)
-            self.steps[-1] = (self.steps[-1][0], fit_repeatedly(self[-1], encoded, target, self.repeats))
+            with plain_batches():
+                self.steps[-1] = (self.steps[-1][0], fit_repeatedly(self[-1], encoded, target, self.repeats))
         else:
             encoded, stop_target = self[0].fit_transform(rows, target), stop[1]
             if self.is_centred:

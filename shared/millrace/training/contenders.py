@@ -61,7 +61,7 @@ def with_repeats(contender: Contender, rows: int) -> Contender:
     record, ensemble = contender.record, contender.record.ensemble
     if ensemble:
         members = (
-            msgspec.structs.replace(member, repeats=count_repeats(member.candidate, rows))
+            msgspec.structs.replace(member, repeats=count_repeats(member.candidate, rows, member.weight))
             for member in ensemble.members
         )
         ensemble = msgspec.structs.replace(ensemble, members=tuple(members))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 #: The parameter: iterations without a lower loss after which boosting stops. No estimator knows it.
 PATIENCE = "patience"
+DEFAULT_PATIENCE = 20
 Losses = npt.NDArray[np.float64]
 
 

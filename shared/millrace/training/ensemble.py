@@ -26,7 +26,7 @@ STEPS = 8
 #: Draws of rows with replacement whose weights are averaged: a few hundred rows choose too sharply. Most rows of one.
 DRAWS, MAX_DRAWN_ROWS = 20, 5_000
 #: A smaller weight is not worth a member.
-LEAST_WEIGHT, WEIGHT_DIGITS = 0.05, 3
+LEAST_WEIGHT, WEIGHT_DIGITS = 0.1, 3
 #: Standard errors by which the cross-validated loss may exceed that of the best trial, which is the least of several on
 #: the very rows that it was chosen on.
 TOLERATED_ERRORS = 2.0

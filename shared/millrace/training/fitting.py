@@ -20,6 +20,8 @@ from millrace.schema import ColumnType, TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
 from millrace.training.early_stopping import (
+    DEFAULT_PATIENCE,
+    PATIENCE,
     best_iteration,
     fixed,
     losses_of,
@@ -39,6 +41,7 @@ from millrace.training.export import (
 )
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.probability_scaling import ProbabilityScaling, choose_scaling
+from millrace.training.search_space import BOOSTING
 from millrace.training.trial_record import (
     ESTIMATOR_NAME,
     HELD_OUT_NAME,
@@ -88,6 +91,9 @@ def assign_folds(
 #: Rows on which a trial's two forms are compared where the winner is fitted, and compared, once more.
 MAX_TRIAL_PARITY_ROWS = 1_000
 
+#: Trees above which no skops file is written: nobody reads so many, and its time grows with the square of their number.
+MAX_DUMPED_TREES = 200
+
 #: One thread everywhere: trials already run side by side, and sums come out the same on every machine.
 MAX_THREADS = 1
 
@@ -124,8 +130,8 @@ class FittedTrial:
     """The result of fitting a trial; its fields are those of the trial's record.
 
     ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it. Only the last
-    fit of a recipe has it: a winner whose refit failed has none. ``held_out_bytes`` are :class:`HeldOutRows`, with
-    calibrated probabilities.
+    fit of a recipe has it, if it has few trees: a winner whose refit failed has none. ``held_out_bytes`` are
+    :class:`HeldOutRows`, with calibrated probabilities.
     """
 
     onnx_bytes: bytes
@@ -192,16 +198,25 @@ def fit_trial(
         kinds,
         held.dump(),
         scaling,
-        dump_estimator(pipeline) if is_last else None,
+        dump_estimator({trial.candidate: pipeline}) if is_last else None,
         iterations,
     )
 
 
-def dump_estimator(estimator: ModelPipeline | Mapping[str, ModelPipeline]) -> bytes:
-    """Return what was fitted by skops, for people."""
+def dump_estimator(pipelines: Mapping[str, ModelPipeline]) -> bytes | None:
+    """Return what was fitted by skops, for people: one pipeline, or those of an average by trial.
+
+    None where there are more than :data:`MAX_DUMPED_TREES` trees.
+    """
+    if sum(_count_trees(pipeline[-1]) for pipeline in pipelines.values()) > MAX_DUMPED_TREES:
+        return None
     import skops.io  # noqa: PLC0415 - it looks for types in all of scikit-learn: a fifth of a cold start
 
-    return bytes(skops.io.dumps(estimator))
+    return bytes(skops.io.dumps(pipelines if len(pipelines) > 1 else next(iter(pipelines.values()))))
+
+
+def _count_trees(estimator: Any) -> int:
+    return sum(map(len, getattr(estimator, "_predictors", ()))) + len(getattr(estimator, "estimators_", ()))
 
 
 def export_checked(
@@ -280,6 +295,21 @@ def fit_stopped(
     iterations = best_iteration(curves)
     estimator._predictors = trees[:iterations]
     return pipeline, kinds, HeldOutRows(validation.target, predictions, part_of), iterations
+
+
+def fit_outside(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
+) -> tuple[ModelPipeline, npt.NDArray[Any]]:
+    """Return the pipeline of a trial fitted on ``train``, and its predictions of the validation rows.
+
+    Boosting stops by these, as in :func:`fit_stopped`, at the iterations of the trial at the latest.
+    """
+    if trial.candidate == BOOSTING:
+        trial = replace(trial, parameters={**trial.parameters, PATIENCE: DEFAULT_PATIENCE})
+        pipeline, _, held, _ = fit_stopped(trial, schema, train, validation)
+        return pipeline, held.predictions
+    pipeline, _ = fit_pipeline(trial, schema, train)
+    return pipeline, predict_estimator(pipeline, validation.features, schema.task)
 
 
 def _staged_losses(

@@ -132,7 +132,6 @@ def refit_winner(
             if best and record.repeats > 1 and exceeds(model.onnx_bytes):
                 record = msgspec.structs.replace(record, repeats=1)
                 model = refitter.fit(trial.candidate, dict(trial.parameters), record.scaling)
-    pipelines = model.pipelines
     return FittedTrial(
         model.onnx_bytes,
         model.parity,
@@ -142,7 +141,7 @@ def refit_winner(
         model.warnings,
         winner.held_out_bytes,
         record.scaling,
-        dump_estimator(pipelines if len(pipelines) > 1 else next(iter(pipelines.values()))),
+        dump_estimator(model.pipelines),
         record.iterations,
         record.ensemble,
         record.repeats,

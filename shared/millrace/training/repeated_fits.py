@@ -5,26 +5,45 @@ The fits are merged into one network whose hidden units are those of all, side b
 proof of parity stay those of a single fit. It averages before the link: values, or log odds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
 from sklearn.base import clone
+from sklearn.neural_network import _multilayer_perceptron
 
-#: Fits of a recipe that are averaged in a refit.
-REPEATS = 3
+#: Fits of a recipe that are averaged in a refit, by the least weight that it has there: the share that its draws have
+#: in the error of an average falls with the square of the weight.
+REPEATS = {0.6: 3, 0.3: 2}
 #: Rows above which one fit is enough: fits differ less, and each takes longer.
 MAX_REPEATED_ROWS = 20_000
 NETWORK = "neural_network"
 
 
-def count_repeats(candidate: str, rows: int) -> int:
-    """Return the number of fits of a recipe whose average is worth more than one.
+@contextmanager
+def plain_batches() -> Iterator[None]:
+    """Let networks take the rows of a batch by index alone, in the place of scikit-learn's general function.
+
+    That one asks of every batch anew whether it comes from a data frame, which is a third of a fit; rows are the same.
+    """
+    general = _multilayer_perceptron._safe_indexing
+    _multilayer_perceptron._safe_indexing = lambda rows, positions: rows[positions]
+    try:
+        yield
+    finally:
+        _multilayer_perceptron._safe_indexing = general
+
+
+def count_repeats(candidate: str, rows: int, weight: float = 1.0) -> int:
+    """Return the number of fits of a recipe, of some weight in an average, whose mean is worth more than one.
 
     Fits of boosting differ too, but averages of trials hold two of them already.
     """
-    return REPEATS if candidate == NETWORK and rows <= MAX_REPEATED_ROWS else 1
+    if candidate != NETWORK or rows > MAX_REPEATED_ROWS:
+        return 1
+    return next((repeats for least, repeats in REPEATS.items() if weight >= least), 1)
 
 
 def fit_repeatedly(network: Any, encoded: Any, target: Any, repeats: int) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
 from millrace.spec.training import ParameterRange
-from millrace.training.early_stopping import PATIENCE
+from millrace.training.early_stopping import DEFAULT_PATIENCE, PATIENCE
 
 #: Significant digits of a drawn number: enough for every parameter, and readable in a record.
 DIGITS = 4
@@ -135,7 +135,7 @@ def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> d
     return {"max_iter": min(parameters["max_iter"], max(10, MAX_NETWORK_STEPS // max(1, rows)))}
 
 
-BASELINE = "baseline"
+BASELINE, BOOSTING = "baseline", "hist_gradient_boosting"
 
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
 _REGRESSION: frozenset[Task] = frozenset({"regression"})
@@ -181,7 +181,7 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
             "max_features": NumberRange(0.2, 1.0),
         },
         # scikit-learn's own stopping would need two rows of every class in the part that it holds out.
-        {"max_iter": 400, "early_stopping": False, PATIENCE: 20},
+        {"max_iter": 400, "early_stopping": False, PATIENCE: DEFAULT_PATIENCE},
         {"max_iter": NumberRange(10, 1_000, whole=True)},
         # Small leaves, for groups of a few rows and heavy tails.
         {

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+import sklearn.utils
 from millrace.layout import split_key, trial_key
 from millrace.schema import TASKS
 from millrace.training.candidates import ScaledMLPRegressor
-from millrace.training.repeated_fits import MAX_REPEATED_ROWS, REPEATS, count_repeats, fit_repeatedly
+from millrace.training.repeated_fits import MAX_REPEATED_ROWS, count_repeats, fit_repeatedly, plain_batches
 from millrace.training.trial import reproduce_trial
 from millrace.training.trial_record import TrialRecord
 from sklearn.base import clone
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, _multilayer_perceptron
 
 from tests.prepared_data import MIXES, make_dataset
 from tests.training_run import MODEL, RUN_ID, TickingClock, TrainingRun
@@ -64,15 +65,31 @@ def test_onnx_model_of_merged_fits_answers_as_they_do(task, mix):
 
 
 @pytest.mark.parametrize(
-    ("candidate", "rows", "expected"),
+    ("candidate", "rows", "weight", "expected"),
     [
-        ("neural_network", MAX_REPEATED_ROWS, REPEATS),
-        ("neural_network", MAX_REPEATED_ROWS + 1, 1),
-        ("hist_gradient_boosting", 500, 1),
+        ("neural_network", MAX_REPEATED_ROWS, 1.0, 3),
+        ("neural_network", MAX_REPEATED_ROWS, 0.6, 3),
+        ("neural_network", MAX_REPEATED_ROWS, 0.59, 2),
+        ("neural_network", MAX_REPEATED_ROWS, 0.29, 1),
+        ("neural_network", MAX_REPEATED_ROWS + 1, 1.0, 1),
+        ("hist_gradient_boosting", 500, 1.0, 1),
     ],
 )
-def test_networks_of_few_rows_are_repeated(candidate, rows, expected):
-    assert count_repeats(candidate, rows) == expected
+def test_networks_of_few_rows_are_repeated_by_their_weight(candidate, rows, weight, expected):
+    assert count_repeats(candidate, rows, weight) == expected
+
+
+def test_batches_by_index_alone_give_the_same_network(rows):
+    numbers, target = rows
+    network = ScaledMLPRegressor(hidden_layer_sizes=[8], max_iter=5, random_state=3, batch_size=40)
+    general = clone(network).fit(numbers, target)
+
+    with plain_batches():
+        plain = clone(network).fit(numbers, target)
+
+    for ours, theirs in zip(plain.coefs_ + plain.intercepts_, general.coefs_ + general.intercepts_, strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    assert _multilayer_perceptron._safe_indexing is sklearn.utils._safe_indexing
 
 
 def refitted(**spec):
@@ -87,7 +104,7 @@ def test_the_refit_of_a_winner_has_the_units_of_its_fits():
     world, record = refitted(training={"trials": 1, "folds": 1})
     alone, once = refitted(training={"trials": 1, "folds": 1, "ensemble": "never"})
 
-    assert (record.repeats, once.repeats) == (REPEATS, 1)
+    assert (record.repeats, once.repeats) == (3, 1)
     key = trial_key(MODEL, RUN_ID, record.trial_id, "model.onnx")
     assert len(world.model_store.get(key)) > 1.4 * len(alone.model_store.get(key))
 
