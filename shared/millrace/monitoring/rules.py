@@ -43,7 +43,7 @@ from millrace.monitoring.seasonality import (
     suppress_within_range,
 )
 from millrace.monitoring.window_findings import WindowFinding
-from millrace.spec.monitoring import DriftRule, MonitoringSpec
+from millrace.spec.monitoring import DriftRule, MonitoringSpec, QualityRule
 
 EventType = Literal[
     "DriftDetected",
@@ -372,8 +372,15 @@ class OutcomeWindow:
         near = profile.outcomes_near(end) if profile and is_known else None
         return measure_metrics(near) if near is not None and near.rows else {}
 
-    def quality(self, verdict: str) -> Findings:
-        """Return the findings on live quality by the rule of a verdict."""
+    def quality(self, rule: QualityRule) -> Findings:
+        """Return the findings on live quality by a rule; verdicts with one rule share them."""
+        return self._live_quality if rule == self.spec.live_quality else self._compare(rule)
+
+    @cached_property
+    def _live_quality(self) -> Findings:
+        return self._compare(self.spec.live_quality)
+
+    def _compare(self, rule: QualityRule) -> Findings:
         profile = self.monitored.profile
         if profile is None:
             message = "the predictions on the holdout were not kept, so there is nothing to compare with"
@@ -382,7 +389,7 @@ class OutcomeWindow:
             self.monitored.task,
             self.recent,
             measure_metrics(profile.outcomes),
-            getattr(self.spec, verdict),
+            rule,
             self.spec.false_discovery_rate,
             primary=self.monitored.primary_metric,
             coverage=self.outcomes.rows / self.predictions if self.predictions else None,
@@ -395,7 +402,7 @@ class OutcomeWindow:
 def _check_concept_drift(window: OutcomeWindow) -> Findings:
     if window.monitored.profile is None:
         return []
-    return [find_concept_drift(window.quality("concept_drift"), inputs_hold=window.inputs_hold)]
+    return [find_concept_drift(window.quality(window.spec.concept_drift), inputs_hold=window.inputs_hold)]
 
 
 def _check_calibration(window: OutcomeWindow) -> Findings:
@@ -509,7 +516,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "Live quality",
         "model quality",
         "QualityDegraded",
-        check_outcomes=lambda window: window.quality("live_quality"),
+        check_outcomes=lambda window: window.quality(window.spec.live_quality),
         silence_is_ok=True,
     ),
     "estimated_quality": Verdict(
