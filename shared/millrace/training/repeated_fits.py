@@ -20,6 +20,7 @@ REPEATS = {0.6: 3, 0.3: 2}
 #: Rows above which one fit is enough: fits differ less, and each takes longer.
 MAX_REPEATED_ROWS = 20_000
 NETWORK = "neural_network"
+_GENERAL_INDEXING = _multilayer_perceptron._safe_indexing
 
 
 @contextmanager
@@ -27,13 +28,13 @@ def plain_batches() -> Iterator[None]:
     """Let networks take the rows of a batch by index alone, in the place of scikit-learn's general function.
 
     That one asks of every batch anew whether it comes from a data frame, which is a third of a fit; rows are the same.
+    A fit on another thread that is not done when this one ends goes on with the general function.
     """
-    general = _multilayer_perceptron._safe_indexing
     _multilayer_perceptron._safe_indexing = lambda rows, positions: rows[positions]
     try:
         yield
     finally:
-        _multilayer_perceptron._safe_indexing = general
+        _multilayer_perceptron._safe_indexing = _GENERAL_INDEXING
 
 
 def count_repeats(candidate: str, rows: int, weight: float = 1.0) -> int:
