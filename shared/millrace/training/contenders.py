@@ -46,7 +46,8 @@ def choose_contender(
     ]
     predictions = {one.record.trial_id: rows.predictions for one, rows in alike}
     first = held_out[0]
-    rows_outside = HeldOutPredictions(schema.task, first.target, first.fold_of, predictions)
+    candidates = {one.record.trial_id: one.record.candidate for one, _ in alike}
+    rows_outside = HeldOutPredictions(schema.task, first.target, first.fold_of, predictions, candidates)
     choice = choose_ensemble(rows_outside, metric, best.record.seed)
     if len(choice.weights) == 1:
         return Contender(msgspec.structs.replace(best.record, ensemble=choice.report), best.held_out_bytes)

@@ -7,18 +7,21 @@ the best trial: the two are compared on those rows. What is claimed of an averag
 weights of each fold's rows come from the other folds.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import Task
+from millrace.training.search_space import BOOSTING
 from millrace.training.trial_record import EnsembleReport
 
 #: Models in one graph: each adds its latency and its bytes.
 MAX_MEMBERS = 3
+#: Boostings among them: their fits are the dearest, and a third adds least to two.
+MAX_BOOSTINGS = 2
 #: Trials, best first, that are considered.
 MAX_CONSIDERED = 8
 #: Steps of the selection; a weight is a multiple of one part in so many.
@@ -45,6 +48,8 @@ class HeldOutPredictions:
     target: npt.NDArray[np.generic]
     fold_of: npt.NDArray[np.int64]
     predictions: Mapping[str, npt.NDArray[np.generic]]
+    #: By trial; unknown ones are no boosting.
+    candidates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,15 @@ def choose_ensemble(rows: HeldOutPredictions, metric: Metric, seed: int = 0) -> 
     stacked = np.stack([np.asarray(rows.predictions[name], dtype=np.float64) for name in names])
     errors = np.stack([_errors(rows.task, rows.target, predictions) for predictions in stacked])
     averaged = np.empty_like(stacked[0])
+    boostings = [position for position, name in enumerate(names) if rows.candidates.get(name) == BOOSTING]
     for fold in np.unique(rows.fold_of):
         own = rows.fold_of == fold
-        weights = average_weights(rows.task, errors[:, ~own], seed)
+        weights = average_weights(rows.task, errors[:, ~own], seed, boostings)
         averaged[own] = np.tensordot(weights, stacked[:, own], axes=1)
     single, losses = _losses(rows.task, errors[0]), row_losses(rows.task, rows.target, averaged)
     loss, ensemble_loss = float(single.mean()), float(losses.mean())
     standard_error = float((single - losses).std(ddof=1) / np.sqrt(count))
-    weights = average_weights(rows.task, errors, seed)
+    weights = average_weights(rows.task, errors, seed, boostings)
     chosen = {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight > 0}
     fault = ""
     if len(chosen) == 1:
@@ -113,15 +119,17 @@ def _measure(rows: HeldOutPredictions, metric: Metric, predictions: _Floats) -> 
     return compute_metrics(rows.task, rows.target, predictions).get(metric.name, float("nan"))
 
 
-def average_weights(task: Task, errors: _Floats, seed: int) -> _Floats:
+def average_weights(task: Task, errors: _Floats, seed: int, boostings: Sequence[int] = ()) -> _Floats:
     """Return the mean weights of models over :data:`DRAWS` of rows; ``errors`` hold those of each model and row.
 
-    At most :data:`MAX_MEMBERS` are not zero; they sum to one.
+    At most :data:`MAX_MEMBERS` are not zero, and :data:`MAX_BOOSTINGS` of ``boostings``; they sum to one.
     """
     draws, count = np.random.default_rng(seed), errors.shape[1]
     drawn = (draws.integers(0, count, min(count, MAX_DRAWN_ROWS)) for _ in range(DRAWS))
     weights = np.mean([select_weights(task, errors[:, rows]) for rows in drawn], axis=0)
-    kept = np.argsort(-weights, kind="stable")[:MAX_MEMBERS]
+    order = np.argsort(-weights, kind="stable")
+    is_boosting = np.isin(order, np.asarray(boostings, dtype=np.int64))
+    kept = order[~is_boosting | (np.cumsum(is_boosting) <= MAX_BOOSTINGS)][:MAX_MEMBERS]
     kept = kept[weights[kept] >= LEAST_WEIGHT]
     few = np.zeros(len(errors))
     few[kept] = np.round(weights[kept] / weights[kept].sum(), WEIGHT_DIGITS)

@@ -89,7 +89,7 @@ def assign_folds(
 
 
 #: Rows on which a trial's two forms are compared where the winner is fitted, and compared, once more.
-MAX_TRIAL_PARITY_ROWS = 1_000
+MAX_TRIAL_PARITY_ROWS = 500
 
 #: Trees above which no skops file is written: nobody reads so many, and its time grows with the square of their number.
 MAX_DUMPED_TREES = 200

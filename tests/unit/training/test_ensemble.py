@@ -12,6 +12,7 @@ from millrace.training.early_stopping import fixed
 from millrace.training.ensemble import (
     LEAST_ROWS,
     LEAST_WEIGHT,
+    MAX_BOOSTINGS,
     MAX_MEMBERS,
     HeldOutPredictions,
     average_weights,
@@ -112,6 +113,15 @@ class TestChoice:
         assert np.count_nonzero(weights) == MAX_MEMBERS
         assert weights.sum() == pytest.approx(1.0)
         assert weights[weights > 0].min() >= LEAST_WEIGHT
+
+    def test_a_third_boosting_gives_way_to_another_candidate(self):
+        rows = held_out("regression", noise=[0.5] * 8)
+        errors = np.stack(list(rows.predictions.values())) - rows.target
+        boostings = np.flatnonzero(average_weights("regression", errors, seed=0)).tolist()
+        weights = average_weights("regression", errors, seed=0, boostings=boostings)
+        assert np.count_nonzero(weights[boostings]) == MAX_BOOSTINGS
+        assert np.count_nonzero(weights) == MAX_MEMBERS
+        assert weights.sum() == pytest.approx(1.0)
 
     def test_losses_of_rows(self):
         assert row_losses("regression", np.array([1.0, 2.0]), np.array([1.0, 4.0])).tolist() == [0.0, 4.0]
