@@ -200,7 +200,7 @@ def test_an_estimator_of_many_trees_is_not_kept_for_people(monkeypatch):
     monkeypatch.setattr(fitting, "MAX_DUMPED_TREES", 4)
     dataset = make_dataset("binary")
     parameters = {"max_iter": 5, "early_stopping": False}
-    trial = make_trial("t1", candidate="hist_gradient_boosting", parameters=parameters)
+    trial = replace(make_trial("t1"), candidate="hist_gradient_boosting", parameters=parameters)
 
     many = fitting.fit_trial(trial, dataset.schema, dataset.splits["train"], dataset.splits["validation"])
     few = fitting.fit_trial(
