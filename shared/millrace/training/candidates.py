@@ -34,7 +34,7 @@ from millrace.features import FeatureMatrix, float32_centre
 from millrace.schema import Task
 from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
 from millrace.training.repeated_fits import fit_repeatedly, plain_batches
-from millrace.training.search_space import select_search_spaces
+from millrace.training.search_space import LOGARITHM, select_search_spaces
 from millrace.training.unseen import average_unseen
 
 #: Added to the squared bandwidth, so that rows at distance zero count alike in spite of rounding.
@@ -42,6 +42,9 @@ SMOOTHING = 1e-2
 
 #: Standardised values are cut here, so that one extreme number does not make all rows equally far.
 MAX_DEVIATION = 10.0
+
+#: Mean of a target, in medians, from which on its logarithm is fitted; and the share of rows that may be zero.
+HEAVY_TAIL, FEW_ZEROS = 1.5, 0.05
 
 #: Rows compared at once.
 BLOCK_ROWS = 1_024
@@ -130,6 +133,10 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
 
     centre = 0.0
     scale = 1.0
+    #: Whether to fit the logarithm of a target with a heavy tail, and whether it was: of one plus the target in units
+    #: of ``scale``, its median.
+    logarithm = False
+    is_logarithm = False
     #: Fits of a network that are averaged.
     repeats = 1
     #: See :func:`millrace.training.unseen.average_unseen`.
@@ -138,7 +145,13 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
     @property
     def is_centred(self) -> bool:
         """Return whether the target was."""
-        return self.scale != 1.0 or self.centre != 0.0
+        return not self.is_logarithm and (self.scale != 1.0 or self.centre != 0.0)
+
+    def encode_target(self, target: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what the estimator is fitted on in the place of a target."""
+        if self.is_logarithm:
+            return np.asarray(np.log1p(np.maximum(target, 0.0) / self.scale))
+        return (target - self.centre) / self.scale if self.is_centred else target
 
     def fit(
         self, rows: FeatureTable, target: npt.NDArray[Any], stop: tuple[FeatureTable, npt.NDArray[Any]] | None = None
@@ -147,7 +160,9 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
         centre = float32_centre(target) if is_regressor(self[-1]) else None
         if centre is not None:
             self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
-            target = (target - self.centre) / self.scale
+        elif self.logarithm and has_heavy_tail(target):
+            self.is_logarithm, self.scale = True, float(np.median(target))
+        target = self.encode_target(target)
         if stop is None and self.repeats == 1:
             with plain_batches():
                 super().fit(rows, target)
@@ -156,9 +171,7 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
             with plain_batches():
                 self.steps[-1] = (self.steps[-1][0], fit_repeatedly(self[-1], encoded, target, self.repeats))
         else:
-            encoded, stop_target = self[0].fit_transform(rows, target), stop[1]
-            if self.is_centred:
-                stop_target = (stop_target - self.centre) / self.scale
+            encoded, stop_target = self[0].fit_transform(rows, target), self.encode_target(stop[1])
             self[-1].fit(encoded, target, X_val=self[0].transform(stop[0]), y_val=stop_target)
         average_unseen(self, rows.features, target, self.plain_numbers)
         return self
@@ -166,7 +179,15 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
     def predict(self, rows: FeatureTable) -> npt.NDArray[Any]:
         """Return the likeliest classes, or values."""
         predicted = np.asarray(super().predict(rows))
+        if self.is_logarithm:
+            return np.asarray(np.expm1(predicted.astype(np.float64)) * self.scale)
         return predicted.astype(np.float64) * self.scale + self.centre if self.is_centred else predicted
+
+
+def has_heavy_tail(target: npt.NDArray[Any]) -> bool:
+    """Return whether a target is positive, but for a few rows, and its mean far above its median."""
+    few, median = np.quantile(target, [FEW_ZEROS, 0.5])
+    return bool(target.min() >= 0.0 and few > 0.0 and np.mean(target) >= HEAVY_TAIL * median)
 
 
 EstimatorFactory = Callable[..., Any]
@@ -203,12 +224,14 @@ class Candidate:
         factory = self.regressor if task == "regression" else self.classifier
         assert factory is not None  # noqa: S101  # its search space names no other task
         random = {"random_state": seed} if self.seeded else {}
+        known = {name: value for name, value in parameters.items() if name != LOGARITHM}
         steps = [
             ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed, dates=dates)),
-            ("estimator", factory(**random, **parameters)),
+            ("estimator", factory(**random, **known)),
         ]
         pipeline = ModelPipeline(steps)
         pipeline.plain_numbers = tuple(plain_numbers)
+        pipeline.logarithm = bool(parameters.get(LOGARITHM))
         return pipeline
 
 

@@ -174,6 +174,8 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
         raise ModelExportError(f"{type(pipeline[-1]).__name__} could not be converted to ONNX") from error
     if isinstance(pipeline, ModelPipeline) and pipeline.is_centred:
         _restore_target(model.graph, pipeline.centre, pipeline.scale)
+    elif isinstance(pipeline, ModelPipeline) and pipeline.is_logarithm:
+        _raise_target(model.graph, pipeline.scale)
     # The converter takes them from a set, whose order follows from the hash seed of the process.
     imports = sorted(model.opset_import, key=lambda imported: imported.domain)
     del model.opset_import[:]
@@ -195,6 +197,21 @@ def _restore_target(graph: GraphProto, centre: float, scale: float) -> None:
         ]
     )
     graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+def _raise_target(graph: GraphProto, scale: float) -> None:
+    """Take the values of a target whose logarithm was fitted back to its units."""
+    for node in graph.node:
+        node.output[:] = [_CENTRED if name == VALUE_OUTPUT else name for name in node.output]
+    for name, value in (("target_scale", scale), ("target_one", 1.0)):
+        graph.initializer.append(numpy_helper.from_array(np.array([value], dtype=np.float32), name))
+    graph.node.extend(
+        [
+            helper.make_node("Exp", [_CENTRED], ["raised"], name="raise_target"),
+            helper.make_node("Sub", ["raised", "target_one"], ["less_one"], name="lower_target"),
+            helper.make_node("Mul", ["less_one", "target_scale"], [VALUE_OUTPUT], name="scale_target"),
+        ]
+    )
 
 
 def append_scaling(onnx_bytes: bytes, scaling: ProbabilityScaling) -> bytes:

@@ -318,7 +318,7 @@ def _staged_losses(
     """Yield the loss of each row after each iteration."""
     encoded, target = pipeline[0].transform(FeatureTable(rows.features)), rows.target
     if schema.task == "regression":
-        target = (target - pipeline.centre) / pipeline.scale
+        target = pipeline.encode_target(target)
         stages = pipeline[-1].staged_predict(encoded)
     else:
         stages = pipeline[-1].staged_predict_proba(encoded)

@@ -135,6 +135,8 @@ def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> d
     return {"max_iter": min(parameters["max_iter"], max(10, MAX_NETWORK_STEPS // max(1, rows)))}
 
 
+#: A parameter of boosting that no estimator knows: the logarithm of the target is fitted, if that has a heavy tail.
+LOGARITHM = "logarithm"
 BASELINE, BOOSTING = "baseline", "hist_gradient_boosting"
 
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
@@ -155,16 +157,10 @@ def _forest(name: str, tasks: frozenset[Task], max_features: str | float) -> Sea
     return SearchSpace(name, tasks, first, _FOREST_RANGES, _FOREST_SIZE, bound=_bound_forest)
 
 
-#: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
-SEARCH_SPACES: tuple[SearchSpace, ...] = (
-    SearchSpace(BASELINE, _ANY),
-    SearchSpace(
-        "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": NumberRange(1e-3, 1e2, log=True)}, {"max_iter": 1000}
-    ),
-    SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": NumberRange(1e-3, 1e3, log=True)}),
-    SearchSpace(
-        "hist_gradient_boosting",
-        _ANY,
+def _boosting(tasks: frozenset[Task], second: Mapping[str, Any]) -> SearchSpace:
+    return SearchSpace(
+        BOOSTING,
+        tasks,
         # As many iterations as pay, and half of the features at each split.
         {
             "learning_rate": 0.1,
@@ -190,9 +186,21 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
             "min_samples_leaf": 5,
             "l2_regularization": 1.0,
             "max_features": 0.5,
+            **second,
         },
         _bound_boosting,
+    )
+
+
+#: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
+SEARCH_SPACES: tuple[SearchSpace, ...] = (
+    SearchSpace(BASELINE, _ANY),
+    SearchSpace(
+        "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": NumberRange(1e-3, 1e2, log=True)}, {"max_iter": 1000}
     ),
+    SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": NumberRange(1e-3, 1e3, log=True)}),
+    _boosting(_CLASSIFICATION, {}),
+    _boosting(_REGRESSION, {LOGARITHM: True}),
     _forest("random_forest", _CLASSIFICATION, "sqrt"),
     _forest("random_forest", _REGRESSION, 1.0),
     _forest("extra_trees", _CLASSIFICATION, "sqrt"),
