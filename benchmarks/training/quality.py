@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT), str(HERE.parent)]
 
-from millrace.layout import trial_key
+from millrace.conformal import ConformalCalibration
+from millrace.layout import confidence_key, trial_key
 from millrace.serving.model import OnnxModel
 from package_tables import BIKES, TABLES, PackageTable, SplitTable, read_frame, split_table
 from peer_tools import make_interpreter
@@ -43,6 +44,8 @@ DEFAULTS = ("hist_gradient_boosting", "lightgbm", "xgboost", "catboost")
 CONTENDERS = (OURS, *DEFAULTS, AUTOGLUON)
 METRICS = {"binary": "ROC AUC", "multiclass": "log loss", "regression": "RMSE"}
 LATENCY_CALLS = 200
+#: Levels of intervals and sets.
+LEVELS = (0.8, 0.9, 0.95)
 
 Line = dict[str, Any]
 
@@ -76,8 +79,48 @@ def run_millrace(table: SplitTable) -> tuple[Any, Line]:
         "selected": trial.trial_id,
         "parameters": dict(trial.parameters),
         "failed": [outcome.reason for outcome in outcomes if outcome.outcome != "succeeded"],
+        **measure_coverage(world, table, predictions),
     }
     return predictions, figures
+
+
+def measure_coverage(world: TrainingRun, table: SplitTable, predictions: Any) -> Line:
+    """Return the share of the holdout that intervals or sets of each level hold, and their mean width or size.
+
+    They are those of the version: calibrated on rows outside the fits before the refit.
+    """
+    calibration = ConformalCalibration.from_document(json.loads(world.model_store.get(confidence_key(MODEL, RUN_ID))))
+    target, held, sizes = table.splits["test"].target, [], []
+    for level in LEVELS:
+        held.append(float(calibration.covered(predictions, target, level).mean()))
+        if table.schema.task == "regression":
+            low, high = calibration.intervals(predictions, level)
+            sizes.append(float((high - low).mean()))
+        else:
+            sizes.append(float(calibration.sets(predictions, level).sum(axis=1).mean()))
+    return {"calibration_rows": calibration.rows, "covered": held, "sizes": sizes, "tested_rows": len(target)}
+
+
+def tabulate_coverage(lines: list[Line]) -> str:
+    """Return the coverage of the models that runs serve, a mean over seeds with its standard error."""
+    rows, found = [], [line for line in lines if "covered" in line]
+    for title in dict.fromkeys(line["table"] for line in found):
+        own = [line for line in found if line["table"] == title]
+        held, sizes = (np.array([line[key] for line in own]) for key in ("covered", "sizes"))
+        # By the binomial shares of calibration and test rows; the splits of several seeds overlap.
+        shares = np.array(LEVELS)
+        error = np.sqrt(shares * (1 - shares) * sum(1 / own[0][key] for key in ("calibration_rows", "tested_rows")))
+        cells = [
+            f"{100 * share:.1f} ± {100 * one:.1f} | {size:.4g}"
+            for share, one, size in zip(held.mean(axis=0), error / np.sqrt(len(own)), sizes.mean(axis=0), strict=True)
+        ]
+        rows.append(f"| {title} | {own[0]['calibration_rows']:,} | {own[0]['tested_rows']:,} | {' | '.join(cells)} |")
+    if not rows:
+        return ""
+    means = np.mean([line["covered"] for line in found], axis=0)
+    rows.append(f"| mean | | | {' | '.join(f'**{100 * mean:.1f}** |' for mean in means)} |")
+    columns = ["table", "calibration rows", "tested rows", *(f"{level:g} | width or size" for level in LEVELS)]
+    return "\n".join([f"| {' | '.join(columns)} |", "|---" * (3 + 2 * len(LEVELS)) + "|", *rows])
 
 
 def run_rivals(
@@ -242,7 +285,9 @@ def main() -> None:
                     print(f"{table.name}, seed {seed}, {line['contender']}: {shown}", file=sys.stderr, flush=True)
     shown = {table.name for table in tables}
     print(f"{platform.machine()}, Python {platform.python_version()}\n")
-    print(tabulate([line for line in lines if line["table"] in shown and line["contender"] in arguments.contenders]))
+    chosen = [line for line in lines if line["table"] in shown and line["contender"] in arguments.contenders]
+    print(tabulate(chosen))
+    print(f"\n{tabulate_coverage(chosen)}")
 
 
 if __name__ == "__main__":
