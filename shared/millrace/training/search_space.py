@@ -136,7 +136,7 @@ def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> d
 
 
 #: A parameter of boosting that no estimator knows: the logarithm of the target is fitted, if that has a heavy tail.
-LOGARITHM = "logarithm"
+LOGARITHM = "logarithm_of_heavy_tail"
 BASELINE, BOOSTING = "baseline", "hist_gradient_boosting"
 
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
