@@ -15,15 +15,10 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from process_memory import memory_mb
 
 #: Bytes of text, and rows of Parquet, that are read at once; rows that are scored at once.
 BLOCK_BYTES, BATCH_ROWS, CALL_ROWS = 4 << 20, 65_536, 16_384
-
-
-def memory_mb(name: str) -> float:
-    """Return a figure of this process's memory; ``ru_maxrss`` would begin with that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) / 1_024 for line in status.splitlines() if line.startswith(name))
 
 
 work, kind, rows, source = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]

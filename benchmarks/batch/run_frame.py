@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-
-def memory_mb(name: str) -> float:
-    """Return a figure of this process's memory; ``ru_maxrss`` would begin with that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) / 1_024 for line in status.splitlines() if line.startswith(name))
-
+from process_memory import memory_mb
 
 work, kind, rows, tool = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 predict: Any

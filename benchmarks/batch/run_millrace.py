@@ -12,13 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
-def memory_mb(name: str) -> float:
-    """Return a figure of this process's memory; ``ru_maxrss`` would begin with that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) / 1_024 for line in status.splitlines() if line.startswith(name))
-
-
 work, kind, rows, source = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 from folder_store import FolderStore
@@ -30,6 +23,7 @@ from millrace.documents import from_plain
 from millrace.schema import TableSchema
 from millrace.serving.model import LoadedModel, OnnxModel
 from millrace.spec.data import ReadSpec
+from process_memory import memory_mb
 
 schema = TableSchema.from_dict(json.loads((work / kind / "signature.json").read_text())["schema"])
 loaded = LoadedModel("bench", 1, OnnxModel.load((work / kind / "model.onnx").read_bytes(), schema), schema)

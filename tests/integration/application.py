@@ -23,12 +23,14 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
-from tests.integration.executions import ACCOUNT, REGION, wait_for_machine
+from tests.integration.executions import wait_for_machine
 from tests.template.table_access import is_granted, may_use_object
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATA_BUCKET = "millrace-data"
 MODELS_BUCKET = "millrace-models"
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
 PIPELINE_NAME = "millrace-training"
 MONITORING_NAME = "millrace-monitoring"
 MONITORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{MONITORING_NAME}"
