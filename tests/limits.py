@@ -1,7 +1,7 @@
 """Loops of tests that end, also when what they test does not."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,10 +12,10 @@ def at_most(rounds: int) -> Iterator[int]:
     pytest.fail(f"no end after {rounds} rounds")
 
 
-def within(seconds: float, pause: float = 0.0) -> Iterator[None]:
-    """Yield again and again; fail the test when it does not break off in time."""
+def within(seconds: float, pause: float = 0.0, describe: Callable[[], object] = str) -> Iterator[None]:
+    """Yield again and again; fail the test when it does not break off in time, with what was reached then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
         time.sleep(pause)
-    pytest.fail(f"no end after {seconds:g} s")
+    pytest.fail(f"no end after {seconds:g} s: {describe()}")

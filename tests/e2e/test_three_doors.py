@@ -195,8 +195,9 @@ def test_every_finding_and_a_person_start_a_run(stack: DeployedStack, trained: s
     asked = stack.api.post(f"/models/{trained}/runs", {"reason": "in a test"})
 
     expected = {asked["cause_id"], *(finding_cause_id(kind.name, trained, f"{kind.name}-1", 1) for kind in kinds)}
-    for _ in within(PATIENCE_SECONDS, pause=0.5):
-        runs = stack.api.get(f"/models/{trained}/runs")["runs"]
+    runs: list[dict[str, Any]] = []
+    for _ in within(PATIENCE_SECONDS, 0.5, lambda: (expected, runs)):
+        runs[:] = stack.api.get(f"/models/{trained}/runs")["runs"]
         covering = [run for run in runs if expected & set(run["cause_ids"])]
         covered = {cause for run in covering for cause in run["cause_ids"]}
         if expected <= covered and all(run["status"] == "succeeded" for run in covering):
