@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -182,11 +183,12 @@ def test_every_finding_and_a_person_start_a_run(stack: DeployedStack, trained: s
     spec = {"retraining": {"causes": list(AUTOMATIC_CAUSES), "cooldown_hours": 0, "runs_per_day": 100}}
     stack.replace_champions(trained, **spec)
     kinds = [kind for kind in CAUSES.values() if kind.is_finding]
+    incident = uuid4().hex  # a repeated test has causes of its own: those of the first attempt are known already
     detail = {"event_version": 1, "stack": stack.target.stack, "model": trained, "request": 1, "reason": "in a test"}
     slow = [{"verdict": "serving_health", "subject": "latency", "message": "slow"}]
     for kind in kinds:
         found = detail | {
-            "incident_id": f"{kind.name}-1",
+            "incident_id": f"{kind.name}-{incident}",
             "occurred_at": datetime.now(UTC).isoformat(),
             "findings": slow,
         }
@@ -194,14 +196,16 @@ def test_every_finding_and_a_person_start_a_run(stack: DeployedStack, trained: s
         assert stack.client("events").put_events(Entries=[event])["FailedEntryCount"] == 0
     asked = stack.api.post(f"/models/{trained}/runs", {"reason": "in a test"})
 
-    expected = {asked["cause_id"], *(finding_cause_id(kind.name, trained, f"{kind.name}-1", 1) for kind in kinds)}
+    found_ids = {finding_cause_id(kind.name, trained, f"{kind.name}-{incident}", 1) for kind in kinds}
+    expected = {asked["cause_id"], *found_ids}
     runs: list[dict[str, Any]] = []
     for _ in within(PATIENCE_SECONDS, 0.5, lambda: (expected, runs)):
         runs[:] = stack.api.get(f"/models/{trained}/runs")["runs"]
         covering = [run for run in runs if expected & set(run["cause_ids"])]
         covered = {cause for run in covering for cause in run["cause_ids"]}
-        if expected <= covered and all(run["status"] == "succeeded" for run in covering):
+        if expected <= covered and all(run["status"] not in ("queued", "running") for run in covering):
             break
+    assert {run["status"] for run in covering} == {"succeeded"}, covering
     causes = [stack.api.get(f"/models/{trained}/causes/{cause_id}") for cause_id in expected]
     assert {cause["kind"] for cause in causes} == {"manual", *(kind.name for kind in kinds)}
     assert {cause["run_id"] for cause in causes} == {run["run_id"] for run in covering}
