@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from millrace.documents import Record
 from millrace.monitoring.rules import EVENT_LABELS, SEASONAL_EVENTS, VERDICT_NAMES, VERDICTS, EventType
-from millrace.monitoring.window_findings import WindowFinding
+from millrace.monitoring.window_findings import HOURS, WindowFinding
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, MonitorRule
 
@@ -81,6 +81,19 @@ class Incident(Record, frozen=True, kw_only=True):
         """Return the end of the latest window in breach, of some subjects; None where an earlier release kept none."""
         findings = (active for key, active in self.findings.items() if keys is None or key in keys)
         return max((active.until for active in findings if active.until), default=None)
+
+    def duration(self, keys: Collection[str] | None = None) -> timedelta | None:
+        """Return the time from the first breach to the latest of some subjects, with the hours that it is about.
+
+        A breach of the last day is one of a day, however few windows show it.
+        """
+        last = self.last_breach(keys)
+        hours = (
+            active.finding.details.get(HOURS, 0.0)
+            for key, active in self.findings.items()
+            if keys is None or key in keys
+        )
+        return last - self.since + timedelta(hours=max(hours, default=0.0)) if last else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +259,18 @@ def _verdict_of(key: str) -> str:
     return key.partition(":")[0]
 
 
+def _subject_of(key: str) -> str:
+    """Return what an alarm is about: all metrics of live quality are about the same predictions."""
+    return _verdict_of(key) if _verdict_of(key) == "live_quality" else key
+
+
 def _has_lasting_effect(event: EventType, history: IncidentHistory, now: _Window) -> bool:
     """Return True while the effect of a change lasts: quality was in breach within a week and a day."""
     effect = history.incidents.get(_EFFECT.get(event, ""))
     if effect is None or not effect.is_open or effect.version != now.version:
         return False
-    last = effect.last_breach()
-    return last is not None and now.end - last < _QUIET and last - effect.since >= _LASTING
+    last, lasted = effect.last_breach(), effect.duration()
+    return last is not None and lasted is not None and now.end - last < _QUIET and lasted >= _LASTING
 
 
 def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window, *, lasts: bool = False) -> Incident:
@@ -268,7 +286,8 @@ def _is_another(incident: Incident, alarms: Mapping[str, ActiveFinding], now: _W
     """Return True for alarms of new subjects after a cooldown in which the open incident was quiet."""
     last = incident.last_breach()
     is_old = last is not None and now.end - last >= timedelta(hours=now.spec.cooldown_hours)
-    return is_old and incident.is_quiet and not alarms.keys() <= {*incident.earlier, *incident.findings}
+    known = {_subject_of(key) for key in (*incident.earlier, *incident.findings)}
+    return is_old and incident.is_quiet and not {_subject_of(key) for key in alarms} <= known
 
 
 def _is_long_quiet(incident: Incident, enabled: Mapping[str, ActiveFinding], now: _Window) -> bool:
@@ -278,10 +297,9 @@ def _is_long_quiet(incident: Incident, enabled: Mapping[str, ActiveFinding], now
     Another version, and a verdict that is turned off, end it at once. Time alone does not: a window has to show that it
     is over.
     """
-    last = incident.last_breach(enabled)
-    if last is None or incident.event not in SEASONAL_EVENTS or incident.version != now.version:
+    last, lasted = incident.last_breach(enabled), incident.duration(enabled)
+    if last is None or lasted is None or incident.event not in SEASONAL_EVENTS or incident.version != now.version:
         return True
-    lasted = last - incident.since
     if lasted < _LASTING or (now.begun_at and last < now.begun_at + _FIRST_DAYS):
         return True
     is_shown = any(now.evaluated(key, incident.version) for key in enabled)

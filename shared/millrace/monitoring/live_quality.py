@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
+from statistics import NormalDist
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from millrace.histograms.outcomes import MEAN_ERROR
 from millrace.metrics import catalogue
@@ -29,7 +31,7 @@ from millrace.monitoring.quality import (
     PointEstimate,
     measure_drop,
 )
-from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.monitoring.window_findings import HOURS, WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import QualityRule
 from millrace.stats.distances import benjamini_hochberg, normal_tail
@@ -43,6 +45,8 @@ _METRICS: Mapping[Task, tuple[str, ...]] = {
 #: Means over rows: that of a day is the mean of its windows'. The area under a curve within an hour is another one.
 _MEANS = frozenset({*(name for names in _METRICS.values() for name in names), catalogue.BRIER.name})
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
+#: A loss of so many hours in a row is no rare hour.
+_HOURS = timedelta(hours=4)
 #: Least number of days that show how far they vary.
 _FEWEST_DAYS = 14
 #: Factor by which rare days differ more than most, where the holdout's days differ so much.
@@ -245,10 +249,13 @@ class QualityComparison:
                 return f"as in the same hours {phrase}, while the day is as on the holdout"
         pairs = [pair for pair in self.recent.days_apart() if len(self._with(name, pair)) == _TWO]
         periods = [(self._pool(name, [first]), self._pool(name, [second])) for first, second in pairs]
-        if len(periods) >= _FEWEST_PAIRS and not self._widen(name, loss, self._spread(name, periods, _TAIL)).is_breach(
-            self.rate
-        ):
+        if len(periods) < _FEWEST_PAIRS:
+            return ""
+        if not self._widen(name, loss, self._spread(name, periods, _TAIL)).is_breach(self.rate):
             return "as the same hours of two days differ from one another, while the day is as on the holdout"
+        step = self._largest_step(name, periods, self._unit(name, loss.period))
+        if not self._lasts(name, _HOURS) and self._lessen(name, loss, step).p_value > self.rate:
+            return "as the same hours of two days have differed before, while the day is as on the holdout"
         return ""
 
     @staticmethod
@@ -289,10 +296,41 @@ class QualityComparison:
         by_rows = float(np.mean([(one.now.error / self._unit(name, one)) ** 2 for pair in pairs for one in pair]))
         return math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
 
+    def _largest_step(self, name: str, pairs: Sequence[tuple[_Period, _Period]], unit: float) -> float:
+        """Return how far two periods have differed at most, beyond what their rows do.
+
+        Losses of hours have a heavier tail than the quantiles of some weeks show, and the hours of a night share it:
+        two windows in a row are not two witnesses. The step is the larger one of that in multiples of what is expected,
+        which is ``unit`` now, and that as it is: hours with small errors differ by large multiples and little else.
+        """
+        periods = [
+            [(one.now.value - one.expected.value, one.now.error, self._unit(name, one)) for one in pair]
+            for pair in pairs
+        ]
+        lost, errors, units = np.moveaxis(np.array(periods), 2, 0)
+        by_rows = NormalDist().inv_cdf(1.0 - self.rate)
+
+        def largest(scale: npt.NDArray[np.float64]) -> float:
+            steps = np.abs(np.diff(lost / scale, axis=1)[:, 0])
+            return float(np.max(steps - by_rows * np.hypot.reduce(errors / scale, axis=1)))
+
+        return max(0.0, unit * largest(units), largest(np.ones_like(units)))
+
+    def _lasts(self, name: str, length: timedelta) -> bool:
+        """Return whether every window of such a time has a large loss."""
+        periods = [self._pool(name, [one]) for one in self._with(name, self.recent.last(length))]
+        return self.recent.covers(length) and all(self._compare(name, one, one.expected).is_large for one in periods)
+
     def _widen(self, name: str, loss: _Loss, spread: float) -> _Loss:
         """Add to the error of a period how far such periods vary beyond what their rows do."""
         period = loss.period
         now = replace(period.now, error=math.hypot(period.now.error, self._unit(name, period) * spread))
+        return self._compare(name, replace(period, now=now), loss.before, loss.reference)
+
+    def _lessen(self, name: str, loss: _Loss, step: float) -> _Loss:
+        """Move a period towards what was before by as much as periods have differed."""
+        period, before = loss.period, loss.before.value
+        now = replace(period.now, value=period.now.value + math.copysign(step, before - period.now.value))
         return self._compare(name, replace(period, now=now), loss.before, loss.reference)
 
     def _losses(self, name: str, period: _Period) -> list[_Loss]:
@@ -329,6 +367,7 @@ class QualityComparison:
         message += "" if self.coverage is None else f", {self.coverage:.0%} of the predictions"
         details = {"metric": name, "before": before, "now": now.value, "low": shown.low, "high": shown.high}
         details |= {"coverage": self.coverage, "reference": loss.reference} | ({"season": reason} if reason else {})
+        details |= {HOURS: _DAY / timedelta(hours=1)} if loss.period.phrase else {}
         return WindowFinding(
             verdict=_VERDICT,
             subject=name,

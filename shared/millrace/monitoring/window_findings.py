@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 Status = Literal["ok", "breach", "unknown"]
 
+#: Detail of a finding about more hours than its window has: how many.
+HOURS = "hours"
+
 
 @dataclass(frozen=True, slots=True)
 class WindowFinding:

@@ -189,6 +189,30 @@ def test_something_else_in_a_quiet_incident_is_an_incident_of_its_own():
     assert len(history.incidents["DriftDetected"].findings) == 2
 
 
+def quality(subject, status="breach", hours=None):
+    details = {"hours": hours} if hours else {}
+    return [WindowFinding("live_quality", subject, status, f"{subject} is {status}", details=details)]
+
+
+def test_a_breach_of_the_last_day_lasted_a_day_and_ends_after_a_quiet_week():
+    """Windows of an hour share 23 hours of the days that end with them: that two are in order shows little."""
+    quiet = [quality("mae", "ok")] * 25
+    bad_day = [quality("mae", hours=24.0)] * 3
+    history, told = run([*bad_day, *quiet, *bad_day], repeat_after=900 * DAY)
+    assert [step for _, step, _ in told] == ["opened"], "the next day is in breach too"
+    _, told = run([quality("mae", "ok")] * 9 * 24, history=history, start=31, repeat_after=900 * DAY)
+    assert told == [(31 + 8 * 24 - 1, "resolved", "QualityDegraded")]
+    _, told = run([*[quality("mae")] * 3, *quiet])
+    assert [step for _, step, _ in told] == ["opened", "resolved"], "that of an hour is over"
+
+
+def test_metrics_of_live_quality_are_one_subject():
+    history, _ = run([quality("mean_error", hours=24.0)] * 3 + [quality("mean_error", "ok")] * 30)
+    assert run([quality("rmse", hours=24.0)] * 3, history=history, start=33, repeat_after=900 * DAY)[1] == []
+    other = [WindowFinding("concept_drift", "relation", "breach", "another")]
+    assert [step for _, step, _ in run([other] * 3, history=history, start=33)[1]] == ["resolved", "opened"]
+
+
 def test_what_comes_back_of_the_incident_before_is_part_of_the_one_in_its_place():
     old, _ = run(["breach"] * 30 + ["ok"] * 30, repeat_after=timedelta(days=900))
     fare, age = finding("breach", subject="fare"), finding("breach")

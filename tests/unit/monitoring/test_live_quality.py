@@ -295,15 +295,41 @@ def test_a_loss_that_lasts_does_not_pass_for_days_that_differ(before):
     assert stream.transitions.count("opened") - stream.transitions.count("resolved") == 1
 
 
-@pytest.mark.parametrize(("days", "loud_every", "status"), [(12, 41, "ok"), (12, 1_000, "breach"), (7, 41, "breach")])
-def test_a_bad_hour_is_no_loss_where_worse_hours_are_rare_but_usual(days, loud_every, status):
+@pytest.mark.parametrize(
+    ("days", "loud_every", "spread", "status"),
+    [
+        (12, 41, 1.5, "ok"),
+        (12, 1_000, 1.5, "breach"),
+        (7, 41, 1.5, "ok"),  # too few days for a quantile: four hours have been worse
+        (7, 41, 4.0, "breach"),  # worse than any
+    ],
+)
+def test_a_bad_hour_is_no_loss_where_worse_hours_are_rare_but_usual(days, loud_every, spread, status):
     """One hour in forty-one is worse: beyond the 90th percentile of the steps, and within the 99th of twelve days."""
     stream = Stream(REGRESSION, kept=400)
     for hour in range(days * DAY + 9):
         found = stream.add_demand(hour, spread=1.0 if hour % loud_every or not hour else 2.0)
     assert found["live_quality:mae"].status == "ok"
-    found = stream.add_demand(days * DAY + 9, spread=1.5)
+    found = stream.add_demand(days * DAY + 9, spread=spread)
     assert found["live_quality:mae"].status == status
+
+
+@pytest.mark.parametrize(("loud", "status"), [(1.9, "ok"), (1.0, "breach")])
+def test_hours_with_small_errors_lose_no_more_than_hours_with_large_ones_have(loud, status):
+    """Errors of 120 rentals are 2.2 times as large as expected, after errors of 300 that were 1.9 times as large."""
+    stream = Stream(REGRESSION, kept=400)
+    for hour in range(7 * DAY + 10):
+        stream.add_demand(hour, spread=loud if hour == 2 * DAY + 16 else 1.0)
+    found = stream.add_demand(7 * DAY + 10, spread=2.2)
+    assert found["live_quality:mae"].status == status
+
+
+def test_a_loss_that_lasts_for_hours_is_reported_though_hours_have_been_worse():
+    stream = Stream(REGRESSION, kept=400)
+    for hour in range(7 * DAY + 9):
+        stream.add_demand(hour, spread=2.0 if hour == 2 * DAY + 16 else 1.0)
+    found = [stream.add_demand(7 * DAY + hour, spread=1.6)["live_quality:mae"].status for hour in range(9, 15)]
+    assert found == ["ok", "ok", "ok", "breach", "breach", "breach"]
 
 
 def test_calibration_of_hours_is_judged_by_the_day():
