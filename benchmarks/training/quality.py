@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,21 @@ def tabulate(lines: list[Line]) -> str:
     return "\n".join([quality, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *costs])
 
 
+def choose_tables(arguments: argparse.Namespace) -> list[PackageTable]:
+    """Return the tables that the arguments ask for: the bikes only where their folder is known."""
+    only = tuple(arguments.only or ("",))
+    tables = [*TABLES, BIKES] if arguments.tables else [*TABLES]
+    return [table for table in tables if table.name.startswith(only)]
+
+
+def read_tables(arguments: argparse.Namespace) -> Iterator[tuple[PackageTable, Any]]:
+    """Yield tables with their rows."""
+    python = make_interpreter(HERE, "datasets", arguments.work)
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    for table in choose_tables(arguments):
+        yield table, read_frame(table, arguments.tables if table is BIKES else packages)
+
+
 def main() -> None:
     """Measure what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -265,14 +280,9 @@ def main() -> None:
     lines: list[Line] = []
     if arguments.results.exists():
         lines = [json.loads(line) for line in arguments.results.read_text(encoding="utf-8").splitlines()]
-    tables = [table for table in TABLES if not arguments.only or table.name.startswith(tuple(arguments.only))]
-    if arguments.tables and (not arguments.only or BIKES.name.startswith(tuple(arguments.only))):
-        tables.append(BIKES)
+    tables = choose_tables(arguments)
     if not arguments.show:
-        python = make_interpreter(HERE, "datasets", arguments.work)
-        (packages,) = python.parents[1].glob("lib/python*/site-packages")
-        for table in tables:
-            frame = read_frame(table, arguments.tables if table is BIKES else packages)
+        for table, frame in read_tables(arguments):
             for seed in arguments.seeds:
                 known = {
                     line["contender"]: line for line in lines if (line["table"], line["seed"]) == (table.name, seed)
