@@ -142,6 +142,7 @@ def rings(graph: dict[str, set[str]]) -> list[list[str]]:
 MOST_PUBLIC_NAMES = 10
 
 
+@cache
 def packages() -> list[str]:
     folders = (path.parent.relative_to(LIBRARY.parent) for path in LIBRARY.rglob("*/__init__.py"))
     return sorted(".".join(folder.parts) for folder in folders)
