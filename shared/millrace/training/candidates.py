@@ -34,7 +34,7 @@ from millrace.features import FeatureMatrix, float32_centre
 from millrace.schema import Task
 from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
 from millrace.training.repeated_fits import fit_repeatedly, plain_batches
-from millrace.training.search_space import LOGARITHM, select_search_spaces
+from millrace.training.search_space import LOGARITHM, OF_LOGARITHM, select_search_spaces
 from millrace.training.unseen import average_unseen
 
 #: Added to the squared bandwidth, so that rows at distance zero count alike in spite of rounding.
@@ -137,6 +137,8 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
     #: of ``scale``, its median.
     logarithm = False
     is_logarithm = False
+    #: Parameters of the estimator in that case.
+    of_logarithm: Mapping[str, Any] = {}
     #: Fits of a network that are averaged.
     repeats = 1
     #: See :func:`millrace.training.unseen.average_unseen`.
@@ -162,6 +164,7 @@ class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
             self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
         elif self.logarithm and has_heavy_tail(target):
             self.is_logarithm, self.scale = True, float(np.median(target))
+            self[-1].set_params(**self.of_logarithm)
         target = self.encode_target(target)
         if stop is None and self.repeats == 1:
             with plain_batches():
@@ -224,7 +227,7 @@ class Candidate:
         factory = self.regressor if task == "regression" else self.classifier
         assert factory is not None  # noqa: S101  # its search space names no other task
         random = {"random_state": seed} if self.seeded else {}
-        known = {name: value for name, value in parameters.items() if name != LOGARITHM}
+        known = {name: value for name, value in parameters.items() if name not in (LOGARITHM, *OF_LOGARITHM.values())}
         steps = [
             ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed, dates=dates)),
             ("estimator", factory(**random, **known)),
@@ -232,6 +235,7 @@ class Candidate:
         pipeline = ModelPipeline(steps)
         pipeline.plain_numbers = tuple(plain_numbers)
         pipeline.logarithm = bool(parameters.get(LOGARITHM))
+        pipeline.of_logarithm = {name: parameters[own] for name, own in OF_LOGARITHM.items() if own in parameters}
         return pipeline
 
 

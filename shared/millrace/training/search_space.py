@@ -137,6 +137,11 @@ def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> d
 
 #: A parameter of boosting that no estimator knows: the logarithm of the target is fitted, if that has a heavy tail.
 LOGARITHM = "logarithm_of_heavy_tail"
+#: Parameters of that fit which take the place of the trial's own: small trees, as factors add up in a logarithm.
+OF_LOGARITHM: Mapping[str, str] = {
+    "max_leaf_nodes": "max_leaf_nodes_of_logarithm",
+    "max_features": "max_features_of_logarithm",
+}
 BASELINE, BOOSTING = "baseline", "hist_gradient_boosting"
 
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
@@ -192,6 +197,8 @@ def _boosting(tasks: frozenset[Task], max_features: float, second: Mapping[str, 
     )
 
 
+_SMALL_TREES = {OF_LOGARITHM["max_leaf_nodes"]: 8, OF_LOGARITHM["max_features"]: 0.75}
+
 #: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
 SEARCH_SPACES: tuple[SearchSpace, ...] = (
     SearchSpace(BASELINE, _ANY),
@@ -201,7 +208,7 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
     SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": NumberRange(1e-3, 1e3, log=True)}),
     _boosting(_CLASSIFICATION, 0.5, {}),
     # Half of the features cost a tenth where one of them explains most of a value.
-    _boosting(_REGRESSION, 1.0, {LOGARITHM: True}),
+    _boosting(_REGRESSION, 1.0, {LOGARITHM: True, **_SMALL_TREES}),
     _forest("random_forest", _CLASSIFICATION, "sqrt"),
     _forest("random_forest", _REGRESSION, 1.0),
     _forest("extra_trees", _CLASSIFICATION, "sqrt"),
@@ -287,6 +294,9 @@ def override_search_space(
             for start in (first, second):
                 if start and (name in space.settable or (name in start and not ranges[name].holds(start[name]))):
                     start[name] = ranges[name].at(0.5)
+                own = OF_LOGARITHM.get(name)
+                if own in start and not ranges[name].holds(start[own]):
+                    del start[own]
         overridden.append(replace(space, ranges=ranges, first=first, second=second))
     if faults:
         message = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)

@@ -9,7 +9,7 @@ from millrace.training.candidates import CANDIDATES, has_heavy_tail
 from millrace.training.export import check_parity, export_onnx
 from millrace.training.fitting import HeldOutRows, fit_trial
 from millrace.training.preprocessing import FeatureTable
-from millrace.training.search_space import LOGARITHM, search_spaces_for
+from millrace.training.search_space import LOGARITHM, OF_LOGARITHM, search_spaces_for
 
 from tests.prepared_data import MIXES, make_dataset
 from tests.registry_builders import make_trial
@@ -48,6 +48,16 @@ def test_onnx_model_predicts_the_target_itself(mix):
     predicted = model.run(validation.features)
     np.testing.assert_allclose(predicted, pipeline.predict(FeatureTable(validation.features)), rtol=1e-4)
     assert np.median(predicted) == pytest.approx(np.median(validation.target), rel=0.5)
+
+
+@pytest.mark.parametrize(("dataset", "leaves"), [(heavy(), 3), (make_dataset("regression", "numbers"), 15)])
+def test_a_logarithm_alone_is_fitted_by_trees_of_its_own_size(dataset, leaves):
+    rows = FeatureTable(dataset.splits["validation"].features)
+    own = {LOGARITHM: True, "max_leaf_nodes": 15, OF_LOGARITHM["max_leaf_nodes"]: 3}
+
+    asked, named = fitted(dataset, **own), fitted(dataset, **{LOGARITHM: True, "max_leaf_nodes": leaves})
+
+    assert asked.predict(rows).tobytes() == named.predict(rows).tobytes()
 
 
 def test_another_target_is_fitted_as_it_is():

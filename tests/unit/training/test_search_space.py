@@ -7,6 +7,7 @@ from millrace.spec import ModelSpec
 from millrace.training.search_plan import halton_points, radical_inverse
 from millrace.training.search_space import (
     LOGARITHM,
+    OF_LOGARITHM,
     SEARCH_SPACES,
     Choice,
     NumberRange,
@@ -50,7 +51,7 @@ def test_too_many_dimensions_are_refused():
 @pytest.mark.parametrize("space", SEARCH_SPACES, ids=lambda space: f"{space.candidate}-{min(space.tasks)}")
 def test_every_draw_is_inside_its_range_and_so_is_the_first_trial(space):
     assert set(space.first) == set(space.ranges)
-    assert set(space.second) - {LOGARITHM} in (set(), set(space.ranges))
+    assert set(space.second) - {LOGARITHM, *OF_LOGARITHM.values()} in (set(), set(space.ranges))
     for name, known in space.ranges.items():
         drawn = [known.at(share) for share in (0.0, 0.25, 0.5, 0.999999)]
         if isinstance(known, Choice):
@@ -91,6 +92,14 @@ def test_a_spec_overrides_both_starts():
 
     assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
     assert 20 <= spaces["hist_gradient_boosting"].second["max_leaf_nodes"] <= 40
+
+
+def test_a_spec_bounds_the_trees_of_a_logarithm():
+    small = {"max_leaf_nodes": {"low": 5, "high": 10}, "max_features": {"low": 0.2, "high": 0.5}}
+    second = overridden({"hist_gradient_boosting": small}, "regression")["hist_gradient_boosting"].second
+
+    assert second[OF_LOGARITHM["max_leaf_nodes"]] == 8
+    assert OF_LOGARITHM["max_features"] not in second
 
 
 def test_a_spec_overrides_a_range_and_fixes_a_value():
