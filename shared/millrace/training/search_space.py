@@ -139,8 +139,7 @@ def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> d
 LOGARITHM = "logarithm_of_heavy_tail"
 #: Parameters of that fit which take the place of the trial's own: small trees, as factors add up in a logarithm.
 OF_LOGARITHM: Mapping[str, str] = {
-    "max_leaf_nodes": "max_leaf_nodes_of_logarithm",
-    "max_features": "max_features_of_logarithm",
+    name: f"{name}_of_logarithm" for name in ("max_leaf_nodes", "min_samples_leaf", "l2_regularization", "max_features")
 }
 BASELINE, BOOSTING = "baseline", "hist_gradient_boosting"
 
@@ -162,18 +161,24 @@ def _forest(name: str, tasks: frozenset[Task], max_features: str | float) -> Sea
     return SearchSpace(name, tasks, first, _FOREST_RANGES, _FOREST_SIZE, bound=_bound_forest)
 
 
-def _boosting(tasks: frozenset[Task], max_features: float, second: Mapping[str, Any]) -> SearchSpace:
+#: scikit-learn's trees, with half of the features at each split; and small leaves, for groups of a few rows.
+_DEFAULT_TREES = {
+    "learning_rate": 0.1,
+    "max_leaf_nodes": 31,
+    "min_samples_leaf": 20,
+    "l2_regularization": 0.0,
+    "max_features": 0.5,
+}
+_SMALL_LEAVES = _DEFAULT_TREES | {"max_leaf_nodes": 15, "min_samples_leaf": 5, "l2_regularization": 1.0}
+_OF_LOGARITHM = {"max_leaf_nodes": 8, "min_samples_leaf": 5, "l2_regularization": 1.0, "max_features": 0.75}
+
+
+def _boosting(tasks: frozenset[Task], first: Mapping[str, Any], second: Mapping[str, Any]) -> SearchSpace:
+    """Return the space of boosting, which stops early: the first two trials have as many iterations as pay."""
     return SearchSpace(
         BOOSTING,
         tasks,
-        # As many iterations as pay.
-        {
-            "learning_rate": 0.1,
-            "max_leaf_nodes": 31,
-            "min_samples_leaf": 20,
-            "l2_regularization": 0.0,
-            "max_features": max_features,
-        },
+        first,
         {
             "learning_rate": NumberRange(0.05, 0.25, log=True),
             "max_leaf_nodes": NumberRange(5, 63, log=True, whole=True),
@@ -184,20 +189,10 @@ def _boosting(tasks: frozenset[Task], max_features: float, second: Mapping[str, 
         # scikit-learn's own stopping would need two rows of every class in the part that it holds out.
         {"max_iter": 400, "early_stopping": False, PATIENCE: DEFAULT_PATIENCE},
         {"max_iter": NumberRange(10, 1_000, whole=True)},
-        # Small leaves, for groups of a few rows and heavy tails.
-        {
-            "learning_rate": 0.1,
-            "max_leaf_nodes": 15,
-            "min_samples_leaf": 5,
-            "l2_regularization": 1.0,
-            "max_features": 0.5,
-            **second,
-        },
+        second,
         _bound_boosting,
     )
 
-
-_SMALL_TREES = {OF_LOGARITHM["max_leaf_nodes"]: 8, OF_LOGARITHM["max_features"]: 0.75}
 
 #: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
 SEARCH_SPACES: tuple[SearchSpace, ...] = (
@@ -206,9 +201,13 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
         "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": NumberRange(1e-3, 1e2, log=True)}, {"max_iter": 1000}
     ),
     SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": NumberRange(1e-3, 1e3, log=True)}),
-    _boosting(_CLASSIFICATION, 0.5, {}),
-    # Half of the features cost a tenth where one of them explains most of a value.
-    _boosting(_REGRESSION, 1.0, {LOGARITHM: True, **_SMALL_TREES}),
+    _boosting(_CLASSIFICATION, _DEFAULT_TREES, _SMALL_LEAVES),
+    # Few rows of a regression may be most of its errors, and one feature most of a value.
+    _boosting(
+        _REGRESSION,
+        {**_SMALL_LEAVES, "max_features": 1.0},
+        {**_DEFAULT_TREES, LOGARITHM: True, **{OF_LOGARITHM[name]: value for name, value in _OF_LOGARITHM.items()}},
+    ),
     _forest("random_forest", _CLASSIFICATION, "sqrt"),
     _forest("random_forest", _REGRESSION, 1.0),
     _forest("extra_trees", _CLASSIFICATION, "sqrt"),
