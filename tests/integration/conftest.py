@@ -10,7 +10,6 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
-from botocore.auth import SigV4Auth
 from botocore.client import BaseClient
 from botocore.httpsession import URLLib3Session, create_urllib3_context
 from botocore.loaders import create_loader
@@ -18,7 +17,6 @@ from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.signed_client import SignedClient
 from millrace.registry.store import Registry
 from moto import mock_aws
-from moto.core import responses
 from moto.stepfunctions.parser.asl.component.common.path import result_path
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
@@ -51,7 +49,7 @@ def state_machines_parsed_once() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def clients_made_once() -> None:
     """Make one client of a service for a session, and share what all of them read: they took half of a test's time."""
-    make, lock, made = boto3.client, threading.RLock(), dict[str, Any]()
+    make, lock = boto3.client, threading.RLock()
     loader, certificates = cache(create_loader), create_urllib3_context()
 
     def client(*arguments: Any, **options: Any) -> Any:
@@ -59,6 +57,7 @@ def clients_made_once() -> None:
         config = getattr(options.get("config"), "_user_provided_options", None)
         key = repr((arguments, options | {"config": config}))
         with lock:
+            made = vars(boto3._get_default_session()).setdefault("clients_of_tests", {})
             if key not in made:
                 made[key] = make(*arguments, **options)
             return made[key]
@@ -71,10 +70,6 @@ def clients_made_once() -> None:
     boto3.client = client  # type: ignore[assignment]  # of the services that tests name
     boto3.session.Session._setup_loader = set_up_loader  # type: ignore[attr-defined]  # private
     botocore.session.create_loader = loader  # type: ignore[attr-defined]  # imported from where it is defined
-    # What a class of moto has, and how an event is named, is the same for every call.
-    responses.method_names_from_class = cache(responses.method_names_from_class)
-    # Nobody checks signatures.
-    SigV4Auth.canonical_request = lambda *_: ""  # type: ignore[method-assign]  # hashing what nobody reads
     # Nothing leaves the process, so certificates are not needed, and reading them takes longer than a call.
     URLLib3Session._get_ssl_context = lambda _: certificates  # type: ignore[method-assign]  # private
 
